@@ -1,0 +1,33 @@
+# make run   set up, break a fleet on purpose, and leave a report in report/
+# make test  set up, and run every test and every suite
+# make check style and types
+.PHONY: run test check bench clean setup toxiproxy
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stormproof
+
+run: setup toxiproxy
+	$(BIN)/stormproof run suites --report=report
+
+test: setup toxiproxy
+	$(BIN)/python -m pytest tests suites --report=report/test
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The real Toxiproxy, where Go is there to build it; the built-in proxy serves otherwise.
+toxiproxy: setup
+	@if command -v go >/dev/null 2>&1 && [ -z "$$STORMPROOF_TOXIPROXY" ]; then $(BIN)/stormproof toxiproxy install; fi
+
+clean:
+	rm -rf .venv report .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,124 @@
+"""Faults of the network between client and server, and the toxics they are in Toxiproxy's API.
+
+A fault speaks seconds, bytes and bytes a second; a toxic speaks Toxiproxy's units (ms, KB/s), and only here are
+the two converted. `towards` names the end that the harmed bytes travel to: "client" harms replies, "server" harms
+requests. In HTTP/2 both directions of one connection are needed for any call, so either one hurts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+
+from faults.base import Fault, bounded, check, one_of
+
+TOWARDS = ("client", "server", "both")
+_STREAM = {"client": ("downstream",), "server": ("upstream",), "both": ("upstream", "downstream")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toxic:
+    """One toxic of Toxiproxy's API: type, stream ("upstream" or "downstream") and integer attributes."""
+
+    type: str
+    stream: str
+    attributes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"stormproof_{self.type}_{self.stream}"
+
+
+class NetworkFault(Fault):
+    """A fault that a proxy applies. `toxics()` is empty only for `Refuse`, which closes the listener instead."""
+
+    __slots__ = ()
+    kind = "network"
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        raise NotImplementedError  # every subclass below has its own
+
+
+@dataclass(frozen=True, slots=True)
+class Latency(NetworkFault):
+    """Every chunk of bytes arrives `delay` seconds late, give or take up to `jitter` seconds (uniform).
+
+    Order is kept, so chunks behind a late one wait too. Two directions ("both") add up for a round trip.
+    Toxiproxy: `latency`, whole milliseconds.
+    """
+
+    delay: float
+    _: KW_ONLY
+    jitter: float = 0.0
+    towards: str = "client"
+
+    def __post_init__(self) -> None:
+        check(self, bounded("delay", self.delay, 0, 3600, way_out="seconds")
+              + bounded("jitter", self.jitter, 0, 3600, way_out="seconds")
+              + one_of("towards", self.towards, TOWARDS))  # fmt: skip
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        attributes = {"latency": round(self.delay * 1000), "jitter": round(self.jitter * 1000)}
+        return tuple(Toxic(type="latency", stream=s, attributes=attributes) for s in _STREAM[self.towards])
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth(NetworkFault):
+    """At most `rate` bytes a second, for each connection and direction. 1000 or more; Toxiproxy: `bandwidth`, KB/s."""
+
+    rate: float
+    _: KW_ONLY
+    towards: str = "both"
+
+    def __post_init__(self) -> None:
+        check(self, bounded("rate", self.rate, 1000, way_out="bytes a second; use Blackhole() to stop all bytes")
+              + one_of("towards", self.towards, TOWARDS))  # fmt: skip
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        attributes = {"rate": round(self.rate / 1000)}
+        return tuple(Toxic(type="bandwidth", stream=s, attributes=attributes) for s in _STREAM[self.towards])
+
+
+@dataclass(frozen=True, slots=True)
+class Blackhole(NetworkFault):
+    """Bytes vanish and the connection stays open: nobody is told. Toxiproxy: `timeout` with timeout 0.
+
+    `towards="client"` loses replies only: the servers do the work and nobody hears of it.
+    Healing closes the connections it touched.
+    """
+
+    _: KW_ONLY
+    towards: str = "both"
+
+    def __post_init__(self) -> None:
+        check(self, one_of("towards", self.towards, TOWARDS))
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        return tuple(Toxic(type="timeout", stream=s, attributes={"timeout": 0}) for s in _STREAM[self.towards])
+
+
+@dataclass(frozen=True, slots=True)
+class Reset(NetworkFault):
+    """A connection is torn down `after` seconds from the first bytes that cross it. Toxiproxy: `reset_peer`.
+
+    With `towards="client"` it is the reply that tears it: the server has done the work, the caller gets an error.
+    Connections that were already open get a FIN from the real Toxiproxy, new ones a RST.
+    """
+
+    _: KW_ONLY
+    after: float = 0.0
+    towards: str = "client"
+
+    def __post_init__(self) -> None:
+        check(self, bounded("after", self.after, 0, 3600, way_out="seconds") + one_of("towards", self.towards, TOWARDS))
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        attributes = {"timeout": round(self.after * 1000)}
+        return tuple(Toxic(type="reset_peer", stream=s, attributes=attributes) for s in _STREAM[self.towards])
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(NetworkFault):
+    """New connections are refused and open ones are closed. Toxiproxy: the proxy is disabled."""
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        return ()

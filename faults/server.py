@@ -1,0 +1,48 @@
+"""Faults inside a server: it is there, it listens, and it does the wrong thing. Told through control.proto."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+from faults.base import Fault, bounded, check, one_of
+
+#: The status names of gRPC that an error may have (all but OK).
+CODES = (
+    "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
+
+
+class ServerFault(Fault):
+    """A fault that only a server which serves control.proto can be told to have."""
+
+    __slots__ = ()
+    kind = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Errors(ServerFault):
+    """Calls are answered at once, without any work, with the status `code`, at this `rate` (0 to 1)."""
+
+    rate: float = 1.0
+    _: KW_ONLY
+    code: str = "UNAVAILABLE"
+
+    def __post_init__(self) -> None:
+        check(self, bounded("rate", self.rate, 0, 1, way_out="a fraction") + one_of("code", self.code, CODES))
+
+
+@dataclass(frozen=True, slots=True)
+class Overload(ServerFault):
+    """Capacity is gone: each call takes `delay` seconds longer, and above `limit` calls at once it is refused.
+
+    The refusal is RESOURCE_EXHAUSTED. `limit` 0 refuses nothing.
+    """
+
+    limit: int
+    _: KW_ONLY
+    delay: float = 0.0
+
+    def __post_init__(self) -> None:
+        check(self, bounded("limit", self.limit, 0, 1_000_000) + bounded("delay", self.delay, 0, 3600, way_out="seconds"))

@@ -1,0 +1,172 @@
+"""The command line: `stormproof run`, `list`, `replay` and `toxiproxy`.
+
+Exit status: 0 every guarantee held, 1 one was broken, 2 one could not be judged or the run could not be made.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+from rich.console import Console
+
+from harness.live import Live
+from harness.proxy.errors import ToxiproxyError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Starts a fleet of gRPC servers, breaks it on purpose, and proves what a client's policies promise.",
+)
+toxiproxy = typer.Typer(no_args_is_help=True, help="Which Toxiproxy is used; installing the real one; serving the built-in one.")
+app.add_typer(toxiproxy, name="toxiproxy")
+
+HELD, BROKEN, UNKNOWN = 0, 1, 2
+
+FleetOption = Annotated[str, typer.Option("--fleet", help="Where scenarios run: local.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="What every chance of the run is drawn from.")]
+ReportOption = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write report.json, .html, .md, junit.xml there.")]
+
+
+@app.command()
+def run(
+    suites: Annotated[list[Path], typer.Argument(help="Folders or files with suites.", metavar="SUITES...")],
+    fleet: FleetOption = "local",
+    seed: SeedOption = 1,
+    report: ReportOption = None,
+    only: Annotated[str, typer.Option("-k", help="Only tests whose names match, as in pytest.")] = "",
+) -> None:
+    """Run suites, with live progress, and tell one verdict per scenario."""
+    for path in suites:
+        _must_exist(path)
+    arguments = [str(path) for path in suites] + (["-k", only] if only else [])
+    raise typer.Exit(_pytest(arguments, fleet, seed, report))
+
+
+@app.command()
+def replay(
+    test: Annotated[str, typer.Argument(help='One test, as a report names it: "suites/test_slow_server.py::test_x[y]".')],
+    fleet: FleetOption = "local",
+    seed: SeedOption = 1,
+    report: ReportOption = None,
+) -> None:
+    """Run one test again on the same day: the same arrivals and targets."""
+    _must_exist(Path(test.split("::")[0]))
+    raise typer.Exit(_pytest([test], fleet, seed, report))
+
+
+@app.command("list")
+def list_(
+    suites: Annotated[list[Path], typer.Argument(help="Folders or files with suites.", metavar="SUITES...")],
+) -> None:
+    """List the tests of suites, and what each promises."""
+    for path in suites:
+        _must_exist(path)
+    found = _Collected()
+    status = pytest.main([*_QUIET, "--collect-only", *map(str, suites)], plugins=[found])
+    raise typer.Exit(found.tell(Console(), int(status)))
+
+
+@toxiproxy.command()
+def which() -> None:
+    """Say which Toxiproxy would be used, and why."""
+    from harness.proxy.find import find
+
+    found = _or_fail(lambda: find(os.environ))
+    print(f"{found.name}: {found.why}")
+
+
+@toxiproxy.command()
+def install() -> None:
+    """Build the real Toxiproxy with Go, into the user's cache folder."""
+    from harness.proxy.install import install as build
+
+    print(_or_fail(build))
+
+
+@toxiproxy.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of the HTTP API.")] = 8474,
+    seed: Annotated[int | None, typer.Option(help="What toxicity and jitter are drawn from.")] = None,
+) -> None:
+    """Serve the built-in proxy, which speaks Toxiproxy's HTTP API."""
+    from harness.proxy.serve import main as serve_builtin
+
+    arguments = ["--host", host, "--port", str(port)] + ([] if seed is None else ["--seed", str(seed)])
+    raise typer.Exit(serve_builtin(arguments))
+
+
+def main() -> None:
+    """The console script. SIGTERM ends a run like Ctrl-C: everything is stopped, and what was found so far is kept."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    app()
+
+
+# Plugins of other people stay out: a run of suites is ours from its first line to its last.
+_QUIET = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:logging", "--rootdir=."]
+
+
+def _pytest(arguments: list[str], fleet: str, seed: int, report: Path | None) -> int:
+    options = [f"--fleet={fleet}", f"--seed={seed}", *([] if report is None else [f"--report={report}"])]
+    live = Live(Console())
+    status = pytest.main([*_QUIET, "-o", "addopts=", *options, *arguments], plugins=[live])
+    return live.finish(int(status))
+
+
+class _Collected:
+    """Gathers what pytest collects."""
+
+    def __init__(self) -> None:
+        self._items: list[pytest.Item] = []
+        self._errors: list[str] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._items = session.items
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._errors.append(str(report.longrepr))
+
+    def tell(self, console: Console, status: int) -> int:
+        from rich.table import Table
+
+        from harness.pytest_plugin import _doc
+
+        for error in self._errors:
+            console.print(error, style="red", highlight=False, markup=False)
+        table = Table("test", "promise", box=None, pad_edge=False)
+        for item in self._items:
+            table.add_row(item.nodeid, _doc(item))
+        if self._items:
+            console.print(table, highlight=False, markup=False)
+        elif not self._errors:
+            print(NOTHING, file=sys.stderr)
+        return UNKNOWN if self._errors or not self._items or status not in (0, 5) else HELD
+
+
+NOTHING = "stormproof: no scenarios found there: a suite is a file test_*.py with tests that use the fixture `run`"
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        print(f"stormproof: there is no {path}; give a folder or a file with suites", file=sys.stderr)
+        raise typer.Exit(UNKNOWN)
+
+
+def _or_fail(act: Any) -> Any:
+    try:
+        return act()
+    except ToxiproxyError as error:
+        print(f"stormproof: {error}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,349 @@
+"""Who calls: the client's configuration as a value, and the program that carries out a workload with it.
+
+The client runs in a process of its own, as the servers do, so that it can be killed and so that the harness's own work
+does not slow it down. It tells what it does in a journal, one line an event, each written before the next thing
+happens. To test somebody else's client, give the scenario a dataclass with `channel(endpoints, seed=, observer=)` that
+returns a `grpc.Channel`; `GrpcClient` is the smallest example.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import grpc
+import msgspec
+
+from faults.base import bounded, check
+from harness.history import Attempt, Operation
+from harness.workload import Batch, Closed
+from stormproof import (
+    Balancer,
+    CallError,
+    Channel,
+    CheckpointStore,
+    Endpoint,
+    Evidence,
+    Failover,
+    LeastRequest,
+    Mark,
+    Policy,
+    RetryBudget,
+    checkpointed,
+)
+from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Event, Observer
+from stormproof.subchannels import outcome_of
+
+METHOD = "/hello.Hello/SayHello"
+CALL, ITEM, REPEAT = "stormproof-call", "stormproof-item", "stormproof-repeat"
+#: Operations of the n-th start of a client's process are numbered from n * GENERATION on.
+GENERATION = 1_000_000_000
+#: Calls of an open workload that may be under way at once; further ones wait, and their waiting counts as latency.
+CONCURRENCY = 512
+
+
+class AnyClient(Protocol):
+    """What the harness needs of a client."""
+
+    def channel(self, endpoints: Sequence[Endpoint], *, seed: int, observer: Observer) -> grpc.Channel: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """Our own channel, with these policies. `checkpoint_every` None: a batch that is broken off starts from its beginning."""
+
+    balancer: Balancer = field(default_factory=LeastRequest)
+    policy: Policy = field(default_factory=Policy)
+    failover: Failover | None = field(default_factory=Failover)
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    checkpoint_every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.checkpoint_every is not None:
+            check(self, bounded("checkpoint_every", self.checkpoint_every, 1, way_out="items, or None for no checkpoint"))
+
+    def channel(self, endpoints: Sequence[Endpoint], *, seed: int, observer: Observer) -> grpc.Channel:
+        """A `stormproof.Channel`."""
+        return Channel(
+            endpoints,
+            balancer=self.balancer,
+            policy=self.policy,
+            failover=self.failover,
+            budget=self.budget,
+            observer=observer,
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcClient:
+    """gRPC's own channel, for comparison: `service_config` is gRPC's JSON, and every call has `timeout` seconds.
+
+    Its attempts are not seen from the client's end; the servers' journals tell of them.
+    """
+
+    service_config: str = '{"loadBalancingConfig": [{"round_robin": {}}]}'
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            json.loads(self.service_config)
+        except ValueError as error:
+            raise ValueError(f"GrpcClient: service_config must be JSON; {error}") from error
+
+    def channel(self, endpoints: Sequence[Endpoint], *, seed: int, observer: Observer) -> grpc.Channel:  # noqa: ARG002
+        """A plain grpc channel that knows all endpoints."""
+        target = "ipv4:" + ",".join(endpoint.address for endpoint in endpoints)
+        return grpc.insecure_channel(target, options=[("grpc.service_config", self.service_config)])
+
+
+def run(
+    *,
+    client: Any,
+    workload: Any,
+    arrivals: Sequence[float],
+    endpoints: Sequence[dict[str, Any]],
+    origin: float,
+    seed: int,
+    generation: int,
+    journal: str,
+    store: str,
+    patience: float,
+    path: Sequence[str],
+) -> None:
+    """The client's process: carries out one workload from `origin` (of time.monotonic()) on, and then ends.
+
+    `client` and `workload` are the JSON of their values; `path` is where their modules are found.
+    """
+    sys.path[:] = path
+    from harness.values import from_json
+
+    recorder = Recorder(journal, origin, {end["address"]: end["name"] for end in endpoints}, generation)
+    caller = from_json(client)
+    known = [Endpoint(end["address"], weight=end["weight"], priority=end["priority"]) for end in endpoints]
+    with caller.channel(known, seed=seed, observer=recorder.observed) as channel:
+        calls = Calls(channel, recorder, getattr(caller, "timeout", None))
+        work = from_json(workload)
+        if isinstance(work, Batch):
+            _batch(calls, work, getattr(caller, "checkpoint_every", None), store, seed)
+        elif isinstance(work, Closed):
+            _closed(calls, work, patience)
+        else:
+            _open(calls, arrivals, patience)
+    recorder.write({"e": "done", "t": recorder.now()})
+    os._exit(0)  # calls that hang for ever hold threads that would keep the process
+
+
+class Recorder:
+    """The client's journal: one append-only line an event, so that a SIGKILL loses nothing that was told."""
+
+    def __init__(self, journal: str, origin: float, names: dict[str, str], generation: int) -> None:
+        self._file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._encode = msgspec.json.Encoder().encode
+        self._origin = origin
+        self._names = names
+        self._operations: dict[int, int] = {}
+        self.first = generation * GENERATION
+        self.write({"e": "start", "t": self.now(), "pid": os.getpid()})
+
+    def now(self) -> float:
+        """Seconds since the workload's start."""
+        return time.monotonic() - self._origin
+
+    def write(self, record: dict[str, Any]) -> None:
+        """One line, in one write."""
+        os.write(self._file, self._encode(record) + b"\n")
+
+    def observed(self, event: Event) -> None:
+        """The channel's observer: attempts, joined to operations by the call's metadata."""
+        match event:
+            case CallBegan():
+                self._operations[event.call] = next(int(v) for k, v in event.metadata if k == CALL)
+            case AttemptBegan():
+                self.write({
+                    "e": "attempt", "id": self._operations[event.call], "n": event.attempt, "sent": event.sent,
+                    "server": self._names[event.endpoint.address], "t": event.at - self._origin,
+                })  # fmt: skip
+            case AttemptEnded():
+                outcome = event.outcome
+                self.write({
+                    "e": "attempt_end", "id": self._operations[event.call], "n": event.attempt,
+                    "code": outcome.code.name, "evidence": outcome.evidence.value, "t": event.at - self._origin,
+                })  # fmt: skip
+            case CallEnded():
+                del self._operations[event.call]
+            case _:
+                pass
+
+
+class Calls:
+    """Makes operations: each says that it begins, calls, and says how it ended."""
+
+    def __init__(self, channel: grpc.Channel, recorder: Recorder, timeout: float | None) -> None:
+        from protos import hello_pb2, hello_pb2_grpc
+
+        self._stub = hello_pb2_grpc.HelloStub(channel)
+        self._request = hello_pb2.HelloRequest
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._next = recorder.first
+        self.recorder = recorder
+        self.close = channel.close
+
+    def one(self, due: float | None = None, *, item: int | None = None, mark: Mark | None = None) -> bool:
+        """One operation, due at `due` (None: now). Returns whether it was answered, and rightly."""
+        with self._lock:
+            number = self._next
+            self._next += 1
+        began = self.recorder.now()
+        repeat = mark is not None and mark.repeat
+        metadata = [(CALL, str(number))]
+        if item is not None:
+            metadata.append((ITEM, str(item)))
+        if mark is not None:
+            metadata.extend(mark.metadata)
+        self.recorder.write({
+            "e": "invoke", "id": number, "due": began if due is None else due, "t": began, "item": item, "repeat": repeat,
+        })  # fmt: skip
+        result, code, detail = self._call(f"{number}", metadata)
+        self.recorder.write({"e": "end", "id": number, "t": self.recorder.now(), "result": result, "code": code, "detail": detail})
+        return result == "ok"
+
+    def _call(self, name: str, metadata: list[tuple[str, str]]) -> tuple[str, str, str]:
+        try:
+            reply = self._stub.SayHello(self._request(name=name), metadata=metadata, timeout=self._timeout)
+        except CallError as error:
+            return ("info" if error.may_have_happened else "fail"), error.code().name, error.details()
+        except grpc.RpcError as error:  # a client of somebody else's
+            return ("fail" if outcome_of(error).definite else "info"), error.code().name, error.details() or ""
+        except Exception as error:
+            return "info", "UNKNOWN", f"{type(error).__name__}: {error}"
+        if reply.message != f"Hello, {name}!":
+            return "fail", "WRONG_ANSWER", f"the answer was {reply.message!r}"
+        return "ok", "OK", ""
+
+
+def _open(calls: Calls, arrivals: Iterable[float], patience: float) -> None:
+    """Each call at its time, whatever the others do."""
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        for due in arrivals:
+            wait = due - calls.recorder.now()
+            if wait > 0:
+                time.sleep(wait)
+            pool.submit(calls.one, due)
+        _let_finish(pool, calls, patience)
+
+
+def _closed(calls: Calls, work: Closed, patience: float) -> None:
+    """Each caller again after its last answer."""
+
+    def caller() -> None:
+        while calls.recorder.now() < work.seconds:
+            calls.one()
+            time.sleep(work.think)
+
+    wait = -calls.recorder.now()
+    if wait > 0:
+        time.sleep(wait)
+    with ThreadPoolExecutor(work.callers) as pool:
+        for _ in range(work.callers):
+            pool.submit(caller)
+        _let_finish(pool, calls, work.seconds + patience)
+
+
+def _let_finish(pool: ThreadPoolExecutor, calls: Calls, patience: float) -> None:
+    """Waits for the calls under way, then closes the channel under them: they end as cancelled."""
+    closer = threading.Timer(patience, calls.close)
+    closer.daemon = True
+    closer.start()
+    pool.shutdown(wait=True)
+    closer.cancel()
+
+
+def _batch(calls: Calls, work: Batch, every: int | None, store: str, seed: int) -> None:
+    """The items in order, each until it is done: what fails is what the client's own policy could not save."""
+
+    def do(index: int, mark: Mark | None) -> bool:
+        while calls.recorder.now() < work.seconds:
+            if calls.one(item=index, mark=mark):
+                return True
+        raise TimeoutError(f"the batch was not done within {work.seconds:g} s")
+
+    wait = -calls.recorder.now()
+    if wait > 0:
+        time.sleep(wait)
+    try:
+        if every is None:
+            for index in range(work.items):
+                do(index, None)
+            return
+        with CheckpointStore(store) as checkpoints:
+            with_mark: Callable[[int, Mark], bool] = do
+            for _ in checkpointed(range(work.items), with_mark, store=checkpoints, name=f"batch-{seed}", every=every):
+                pass
+    except TimeoutError:
+        return  # the history shows which items are missing
+
+
+def read_journal(path: str | os.PathLike[str]) -> tuple[tuple[Operation, ...], int]:
+    """The operations that a client's journal tells of, in the order of their beginning, and how often it was started.
+
+    An operation without an end (the client was killed, or gave up) is "info": nobody can know. A torn last line is no
+    record.
+    """
+    invoked: dict[int, dict[str, Any]] = {}
+    tried: dict[int, dict[int, dict[str, Any]]] = {}
+    ended: dict[int, dict[str, Any]] = {}
+    starts = 0
+    with open(path, "rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            record = msgspec.json.decode(line)
+            match record["e"]:
+                case "invoke":
+                    invoked[record["id"]] = record
+                case "attempt" | "attempt_end":
+                    tried.setdefault(record["id"], {}).setdefault(record["n"], {})[record["e"]] = record
+                case "end":
+                    ended[record["id"]] = record
+                case "start":
+                    starts += 1
+    operations = tuple(_operation(begun, tried.get(key, {}), ended.get(key)) for key, begun in invoked.items())
+    return operations, starts
+
+
+def _operation(begun: dict[str, Any], tries: dict[int, dict[str, Any]], end: dict[str, Any] | None) -> Operation:
+    return Operation(
+        id=begun["id"],
+        due=begun["due"],
+        invoked=begun["t"],
+        ended=None if end is None else end["t"],
+        result="info" if end is None else end["result"],
+        code="UNKNOWN" if end is None else end["code"],
+        detail="" if end is None else end["detail"],
+        attempts=tuple(_attempt(number, tries[number]) for number in sorted(tries)),
+        item=begun["item"],
+        repeat=begun["repeat"],
+    )
+
+
+def _attempt(number: int, told: dict[str, Any]) -> Attempt:
+    began, end = told["attempt"], told.get("attempt_end")
+    never_sent = end is not None and end["evidence"] == Evidence.NEVER_SENT.value
+    return Attempt(
+        number=number,
+        server=began["server"],
+        started=began["t"],
+        ended=None if end is None else end["t"],
+        code=None if end is None else end["code"],
+        sent=0 if never_sent else began["sent"],
+        lost=end is None or end["evidence"] == Evidence.LOST.value,
+    )

@@ -1,0 +1,46 @@
+"""All guarantees of a scenario on one history, and when none of them may say anything (design.md, section 9).
+
+A run that lost its history, could not inject a fault, or whose fault touched no traffic proves nothing: every
+verdict is unknown, with the reason. So is the verdict of a check that raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.guarantees.base import LINES, Guarantee, Verdict
+from harness.history import History, reconcile
+
+
+def check_all(history: History, guarantees: Iterable[Guarantee]) -> tuple[Verdict, ...]:
+    """One verdict for each guarantee, in their order. Nothing is raised for what a check does.
+
+    `touched` of the faults must have been set (`history.touching`).
+    """
+    doubts = distrust(history)
+    return tuple(_unknown(g, doubts) if doubts else _checked(g, history) for g in guarantees)
+
+
+def distrust(history: History) -> tuple[str, ...]:
+    """Why nothing may be claimed from this history; empty when something may."""
+    doubts = [*history.problems, *reconcile(history)]
+    for acted in history.faults:
+        name = f"{acted.fault} on {acted.on} at {acted.start:.1f} s"
+        if acted.problem or acted.began is None:
+            doubts.append(f"{name} could not be applied: {acted.problem or 'it was never seen to act'}")
+        elif not acted.touched:
+            doubts.append(f"{name} touched no traffic")
+    return tuple(doubts)
+
+
+def _checked(guarantee: Guarantee, history: History) -> Verdict:
+    try:
+        return guarantee.check(history)
+    except Exception as error:
+        return _unknown(guarantee, (f"the check itself failed: {type(error).__name__}: {error}",))
+
+
+def _unknown(guarantee: Guarantee, why: tuple[str, ...]) -> Verdict:
+    return Verdict(
+        guarantee=str(guarantee), verdict="unknown", measured="not judged", bound="", why=why[:LINES]
+    )

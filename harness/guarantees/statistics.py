@@ -1,0 +1,116 @@
+"""When a count carries a claim: exact binomial for rates, Clopper-Pearson for one share, chi-square for all.
+
+Every test here errs by chance at most once in a million (ALPHA), in the direction of `broken`. `held` is
+never a matter of a test: the figure itself must keep the bound, in a sample big enough to tell it from a
+worse one. What lies between is `unknown`.
+
+scipy.stats is imported where it is used: it takes 0.7 s to load, seven times the rest of the harness's
+values, and most checks find nothing that has to be tested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from harness.guarantees.base import ALPHA, Word
+
+#: No claim stands on fewer samples than this.
+SAMPLES = 20
+#: Chi-square is an approximation; from this many expected calls a cell on it is a good one (guarantees.md).
+EXPECTED = 50.0
+
+
+def needed(allowed: float) -> int:
+    """How many samples `held` needs: 20, and enough to tell the bound from 0 and from 1 by one sample."""
+    narrow = min(allowed, 1 - allowed)
+    return SAMPLES if narrow <= 0 else max(SAMPLES, math.ceil(1 / narrow - 1e-6))
+
+
+def chance(bad: int, n: int, allowed: float) -> float:
+    """The probability of `bad` or more of `n`, if each is bad with probability `allowed`; exact binomial."""
+    from scipy.stats import binom
+
+    return float(binom.sf(bad - 1, n, allowed))
+
+
+def at_most(bad: int, n: int, allowed: float) -> Word:
+    """Whether at most the fraction `allowed` (0 to 1) is bad, when `bad` of `n` are.
+
+    held: bad/n is within it, and n is at least `needed(allowed)`. broken: bad/n is beyond it and chance
+    explains that less than once in a million (one-sided exact binomial); with `allowed` 0, any bad one.
+    unknown: between.
+    """
+    if not 0 <= bad <= n or not 0 <= allowed <= 1:
+        raise ValueError(
+            f"at_most: bad must be from 0 to n and allowed from 0 to 1; got {bad}, {n} and {allowed}"
+        )
+    if bad <= n * (allowed + 1e-9):  # 1 - 0.9 is a little less than 0.1
+        return "held" if n >= needed(allowed) else "unknown"
+    return "broken" if allowed == 0 or chance(bad, n, allowed) < ALPHA else "unknown"
+
+
+def doubt(bad: int, n: int, allowed: float) -> str:
+    """Why `at_most` of the same arguments is unknown."""
+    if bad <= n * (allowed + 1e-9):
+        return f"{n} counted, {needed(allowed)} needed to judge"
+    return (
+        f"{bad} of {n} are more than the fraction {allowed:.3g} allowed, but chance alone explains that with "
+        f"probability {chance(bad, n, allowed):.1g} (broken is below {ALPHA:g})"
+    )
+
+
+def interval(count: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:
+    """Clopper and Pearson's: it misses the true rate behind `count` of `n` at most at the rate `alpha`."""
+    from scipy.stats import beta
+
+    low = 0.0 if count == 0 else float(beta.ppf(alpha / 2, count, n - count + 1))
+    high = 1.0 if count == n else float(beta.ppf(1 - alpha / 2, count + 1, n - count))
+    return low, high
+
+
+def within(count: int, n: int, low: float, high: float, alpha: float = ALPHA) -> Word:
+    """Whether a rate lies from `low` to `high`, when `count` of `n` do.
+
+    broken: the Clopper-Pearson interval lies outside. held: count/n lies inside, with 50 expected. unknown:
+    between.
+    """
+    least, most = interval(count, n, alpha)
+    if least > high or most < low:
+        return "broken"
+    inside = n * (low - 1e-9) <= count <= n * (high + 1e-9)
+    return "held" if inside and n * (low + high) / 2 >= EXPECTED else "unknown"
+
+
+def missing(n: int, share: float, cells: int = 1) -> bool:
+    """Whether chance does not explain that a cell due `share` of `n` has none, as one of so many `cells`."""
+    return 0 < share < 1 and (1 - share) ** n < ALPHA / cells
+
+
+def chi_square(counts: Sequence[int], shares: Sequence[float]) -> float:
+    """The probability of counts as far from `shares` (which sum to 1) as these, or farther."""
+    from scipy.stats import chi2
+
+    n = sum(counts)
+    expected = [n * share for share in shares]
+    distance = sum((count - due) ** 2 / due for count, due in zip(counts, expected, strict=True))
+    return float(chi2.sf(distance, len(counts) - 1)) if len(counts) > 1 else 1.0
+
+
+def fits(counts: Sequence[int], shares: Sequence[float]) -> Word:
+    """Whether `counts` are draws from `shares`, which sum to 1.
+
+    broken: a share of 0 got a call; a cell is empty that chance does not leave empty; or chi-square is below
+    one in a million. unknown: fewer than 50 expected in a cell. held: none of these. All in all one claim at
+    ALPHA, as chi-square is not asked below 50 expected, and above it the chance of an empty cell is below
+    1e-21.
+    """
+    n = sum(counts)
+    if any(count and not share for count, share in zip(counts, shares, strict=True)):
+        return "broken"
+    due = [(count, share) for count, share in zip(counts, shares, strict=True) if share]
+    if any(count == 0 and missing(n, share, len(due)) for count, share in due):
+        return "broken"
+    if min(n * share for _, share in due) < EXPECTED:
+        return "unknown"
+    return "broken" if chi_square(*zip(*due, strict=True)) < ALPHA else "held"

@@ -1,0 +1,101 @@
+"""WithinDeadline: no call outlives its deadline, every server hears of it (guarantees 64-66, mistake 6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from faults.base import bounded, check
+from harness.guarantees import evidence
+from harness.guarantees.base import Finding, Promise, Verdict, unjudged
+from harness.guarantees.statistics import at_most, doubt
+from harness.history import Execution, History, Operation
+
+
+@dataclass(frozen=True, slots=True)
+class WithinDeadline(Promise):
+    """Every call ended within `seconds` of its invocation, last attempt included; every server was told so.
+
+    `tolerance` is in seconds: 0.1 by default, for the clocks and the scheduler of a busy machine. An attempt
+    counts as running until it was seen to end, unless it lost to another (a hedge). What a server was told
+    must not be more than was left when that attempt began, so that a deadline that starts anew with a retry
+    is found. Calls that ran while a fault acted on the client itself do not count: who is stopped keeps no
+    deadline.
+    Statistics: none, one breach is enough; 20 calls are needed to hold, and a journal if any call was
+    answered.
+    """
+
+    seconds: float
+    _: KW_ONLY
+    tolerance: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(self, bounded("seconds", self.seconds, 0, 86_400)
+              + bounded("tolerance", self.tolerance, 0, way_out="seconds"))  # fmt: skip
+
+    def check(self, history: History) -> Verdict:
+        calls = self._undisturbed(history)
+        bound = f"{self.seconds + self.tolerance:.3f} s, and every server told so"
+        return self.verdict(bound, self._ended(history, calls), self._told(history, calls))
+
+    def _undisturbed(self, history: History) -> list[Operation]:
+        """The calls that the client's process was there to end in time."""
+        away = [acted for acted in history.faults if acted.on == "client"]
+        limit = self.seconds + self.tolerance
+        return [
+            c
+            for c in history.operations
+            if not any(evidence.overlaps(f, c.invoked, c.invoked + limit) for f in away)
+        ]
+
+    def _ended(self, history: History, calls: Sequence[Operation]) -> Finding:
+        limit = self.seconds + self.tolerance
+        late = [call for call in calls if _lasted(call) > limit]
+        word = at_most(len(late), len(calls), 0.0)
+        worst = max(calls, key=_lasted, default=None)
+        measured = (
+            "not judged" if worst is None else f"the longest of {len(calls)} calls lasted {_told_time(worst)}"
+        )
+        why: list[str] = []
+        if word == "broken" and worst is not None:
+            why = [f"too long: {len(late)} of {len(calls)} calls"]
+            why += evidence.call_lines(f"worst, {_told_time(worst)}", history, worst)
+        elif word == "unknown":
+            why = [doubt(0, len(calls), 0.0)]
+        return Finding(word=word, measured=measured, why=tuple(why))
+
+    def _told(self, history: History, calls: Sequence[Operation]) -> Finding:
+        if missing := evidence.no_journal(history):
+            return unjudged(f"{missing}, so nobody knows what deadline it heard of")
+        known = {call.id: call for call in calls}
+        requests = [request for request in history.executions if request.operation in known]
+        bad = [request for request in requests if not self._right(request, known[request.operation])]
+        if not bad:
+            return Finding(word="held", measured=f"{len(requests)} requests came with their deadline")
+        first = bad[0]
+        told = "no deadline" if first.remaining is None else f"{first.remaining:.3f} s left"
+        return Finding(
+            word="broken",
+            measured=f"{len(bad)} of {len(requests)} requests came without their deadline",
+            why=(
+                f"first: call {first.operation} came to {first.server} at {first.received:.3f} s with {told}",
+                *evidence.call_lines("its call", history, known[first.operation]),
+            ),
+        )
+
+    def _right(self, request: Execution, call: Operation) -> bool:
+        """Whether the server was told no more than was left when the client began this attempt."""
+        begun = [attempt.started for attempt in call.attempts if attempt.sent == request.sent]
+        gone = begun[0] - call.invoked if begun else 0.0
+        return request.remaining is not None and request.remaining <= self.seconds - gone + self.tolerance
+
+
+def _lasted(call: Operation) -> float:
+    """Seconds from the invocation to the last end of the call or of an attempt that nobody gave up."""
+    ends = [call.ended, *(attempt.ended for attempt in call.attempts if not attempt.lost)]
+    return max(math.inf if end is None else end - call.invoked for end in ends)
+
+
+def _told_time(call: Operation) -> str:
+    return evidence.seconds(_lasted(call))

@@ -1,0 +1,214 @@
+"""What happened in one run, as a value: told by the client, the proxies and the servers, joined by one id per attempt.
+
+The client says which operations it began and how each ended, and which attempts each took. Each server says, in a
+journal of its own, which attempts arrived and which it executed. The proxies say how many bytes they carried. The
+nemesis says when each fault was seen to begin and to end. A guarantee is a pure function of this value.
+
+All times are seconds from the start of the workload, on one monotonic clock; None means "not seen".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+#: ok: answered, and rightly. fail: surely not done. info: nobody can know (Jepsen's word).
+Result = Literal["ok", "fail", "info"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of one operation on one server, as the client saw it.
+
+    `number` counts from 1. `sent` is its number among those that may have reached a server (gRFC A6 does not count
+    the others), or 0 if it surely never left the client. `code` is a gRPC status name, None while it runs.
+    """
+
+    number: int
+    server: str
+    started: float
+    ended: float | None = None
+    code: str | None = None
+    sent: int = 1
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call as its caller saw it. `due` is when it should have begun; latency counts from there.
+
+    `ended` is None only for one that never came back before the harness gave up (then `result` is "info").
+    `item` is the place in its batch of a call that belongs to one. `repeat` is set where the client itself said that
+    the work may have been done before.
+    """
+
+    id: int
+    due: float
+    invoked: float
+    ended: float | None
+    result: Result
+    code: str
+    detail: str = ""
+    attempts: tuple[Attempt, ...] = ()
+    item: int | None = None
+    repeat: bool = False
+
+    @property
+    def latency(self) -> float | None:
+        """Seconds from `due` to `ended`; None if it never ended."""
+        return None if self.ended is None else self.ended - self.due
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One attempt as a server's journal tells it.
+
+    `operation` and `sent` are the attempt's id (-1 where the caller did not say). `executed` is when the work was
+    done (None: it was not), `ended` when the server was through with the call. `remaining` is the time that the caller's
+    deadline left at arrival, None if it set none. `repeat` says that the request itself was marked as a repeat.
+    """
+
+    server: str
+    operation: int
+    sent: int
+    received: float
+    executed: float | None = None
+    ended: float | None = None
+    code: str | None = None
+    remaining: float | None = None
+    item: int | None = None
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acted:
+    """One fault on one target, from observation. `began` and `healed` are when it was seen to act and to be over.
+
+    `began` None means that it could not be applied and `problem` says why. `healed` None means that it lasted until
+    the fleet was stopped. `touched` counts the attempts and the requests that met it, not those that could have.
+    """
+
+    fault: str
+    on: str
+    start: float
+    end: float | None
+    began: float | None = None
+    healed: float | None = None
+    touched: int = 0
+    problem: str = ""
+
+    def active(self, time: float) -> bool:
+        """Whether it acted at `time`."""
+        return self.began is not None and self.began <= time and (self.healed is None or time < self.healed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """What one server's proxy carried, in bytes; None where the proxy keeps no count."""
+
+    server: str
+    received: int | None = None
+    sent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server of the fleet: its name, weight and priority as the client was told them."""
+
+    name: str
+    weight: float = 1.0
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """Everything that happened in one run. `seconds` is the length of the workload, from its start to its last end.
+
+    `client_pids` counts how often the client's process was started (more than once if it was killed). `problems` are
+    reasons why the history cannot be trusted: any of them makes every verdict unknown.
+    """
+
+    scenario: str
+    fleet: str
+    proxy: str
+    seed: int
+    seconds: float
+    servers: tuple[Server, ...]
+    operations: tuple[Operation, ...]
+    executions: tuple[Execution, ...] = ()
+    faults: tuple[Acted, ...] = ()
+    carried: tuple[Carried, ...] = ()
+    client_starts: int = 1
+    items: int | None = None
+    problems: tuple[str, ...] = ()
+
+    def attempts(self) -> Iterable[tuple[Operation, Attempt]]:
+        """Every attempt with its operation, in the order of the operations."""
+        return ((operation, attempt) for operation in self.operations for attempt in operation.attempts)
+
+    def executions_of(self) -> dict[int, list[Execution]]:
+        """The executed attempts of each operation, by its id; operations that no server executed are missing."""
+        found: dict[int, list[Execution]] = {}
+        for execution in self.executions:
+            if execution.executed is not None:
+                found.setdefault(execution.operation, []).append(execution)
+        return found
+
+    def active_at(self, time: float) -> tuple[Acted, ...]:
+        """The faults that acted at `time`."""
+        return tuple(acted for acted in self.faults if acted.active(time))
+
+
+def reconcile(history: History) -> tuple[str, ...]:
+    """Reasons why the three tales do not fit together; none when they do.
+
+    calls = ok + failed + unknown; each id once; every end after its beginning; nothing that a server executed is
+    without an operation that asked for it, and no server executed more often than the client tried.
+    """
+    problems: list[str] = []
+    known = {operation.id: operation for operation in history.operations}
+    if len(known) != len(history.operations):
+        problems.append(f"{len(history.operations) - len(known)} operations share an id with another")
+    backwards = [o.id for o in history.operations if o.ended is not None and o.ended < o.invoked]
+    if backwards:
+        problems.append(f"operation {backwards[0]} ended before it began ({len(backwards)} such)")
+    strangers = [e for e in history.executions if e.operation not in known]
+    if strangers:
+        first = strangers[0]
+        problems.append(
+            f"{len(strangers)} attempts reached a server without an operation of ours, the first ({first.operation}) "
+            f"at {first.received:.3f} s on {first.server}"
+        )
+    by_operation = history.executions_of()
+    for operation in history.operations:
+        tried = sum(1 for attempt in operation.attempts if attempt.sent)
+        executed = len(by_operation.get(operation.id, ()))
+        if operation.attempts and executed > tried:
+            problems.append(f"operation {operation.id} was executed {executed} times in {tried} attempts")
+            break
+    return tuple(problems)
+
+
+def touching(history: History) -> History:
+    """`history` with `touched` of each fault set to the number of attempts that met it.
+
+    An attempt met a fault if it ran on the faulty server at a time at which the fault acted. Where the client told of
+    no attempts (a client of somebody else's), the servers' journals are asked instead.
+    """
+    tries = [(a.server, a.started, a.ended) for _, a in history.attempts()]
+    if not tries:
+        tries = [(e.server, e.received, e.ended) for e in history.executions]
+    tries.extend(("client", o.invoked, o.ended) for o in history.operations)
+
+    def count(acted: Acted) -> int:
+        if acted.began is None:
+            return 0
+        until = history.seconds + 1 if acted.healed is None else acted.healed
+        return sum(
+            1
+            for server, started, ended in tries
+            if server == acted.on and started <= until and (ended is None or ended >= acted.began)
+        )
+
+    return replace(history, faults=tuple(replace(acted, touched=acted.touched or count(acted)) for acted in history.faults))

@@ -1,0 +1,105 @@
+"""Applies a plan's faults on time, and always heals them: at their end, at the run's end, and when anything fails.
+
+Each fault is applied and healed by a thread of its own, because some take their time (a graceful restart waits for the
+calls in flight) and must not delay the others. What is recorded is what was seen, not what was meant.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from faults import Fault, Restart
+from harness.history import Acted
+from harness.scenario import Planned
+
+
+class Victims(Protocol):
+    """What a nemesis needs of a fleet. Both return when it was seen (time.monotonic()), and raise if it was not."""
+
+    def apply(self, fault: Fault, on: str) -> float: ...
+    def heal(self, fault: Fault, on: str) -> float: ...
+    def touched(self, fault: Fault, on: str) -> int:
+        """How often the target itself counted the fault to act since it was applied; 0 where it does not count."""
+        ...
+
+
+class Nemesis:
+    """Carries out `planned` from `origin` (of time.monotonic()) on, once it is started."""
+
+    def __init__(self, planned: Sequence[Planned], victims: Victims, origin: float) -> None:
+        self._origin = origin
+        self._victims = victims
+        self._over = threading.Event()
+        self._deeds = [_Deed(plan) for plan in planned]
+        self._threads = [threading.Thread(target=self._carry_out, args=(deed,), daemon=True) for deed in self._deeds]
+
+    def start(self) -> None:
+        """Begins to carry out the plan."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> tuple[Acted, ...]:
+        """Heals whatever still acts, and tells what happened. Later calls only tell it again."""
+        self._over.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+        return tuple(deed.acted() for deed in self._deeds)
+
+    def active(self) -> tuple[str, ...]:
+        """The faults that act now, for people to read."""
+        return tuple(f"{deed.plan.fault} on {deed.plan.on}" for deed in self._deeds if deed.began is not None and not deed.over)
+
+    def _carry_out(self, deed: _Deed) -> None:
+        plan = deed.plan
+        if self._over.wait(max(0.0, self._origin + plan.start - time.monotonic())):
+            deed.problem = f"the run was over before {plan.start:g} s, when it should have begun"
+            return
+        try:
+            deed.began = self._victims.apply(plan.fault, plan.on) - self._origin
+        except Exception as error:
+            deed.problem = f"could not be applied: {error}"
+            self._try_to_heal(deed)
+            return
+        if not isinstance(plan.fault, Restart):
+            self._over.wait(None if plan.end is None else max(0.0, self._origin + plan.end - time.monotonic()))
+        lasted = self._over.is_set()
+        deed.touched = self._victims.touched(plan.fault, plan.on)
+        healed = self._try_to_heal(deed)
+        # One that was only healed because the run is over acted until its end.
+        deed.healed = None if lasted and not isinstance(plan.fault, Restart) else healed
+        deed.over = True
+
+    def _try_to_heal(self, deed: _Deed) -> float | None:
+        try:
+            return self._victims.heal(deed.plan.fault, deed.plan.on) - self._origin
+        except Exception as error:
+            deed.problem = deed.problem or f"could not be healed: {error}"
+            return None
+
+
+class _Deed:
+    """One fault on one target, and what was seen of it."""
+
+    def __init__(self, plan: Planned) -> None:
+        self.plan = plan
+        self.began: float | None = None
+        self.healed: float | None = None
+        self.touched = 0
+        self.problem = ""
+        self.over = False
+
+    def acted(self) -> Acted:
+        return Acted(
+            fault=str(self.plan.fault),
+            on=self.plan.on,
+            start=self.plan.start,
+            end=self.plan.end,
+            began=self.began,
+            healed=self.healed,
+            touched=self.touched,
+            problem=self.problem,
+        )

@@ -1,0 +1,36 @@
+"""`python -m harness.node --port 50051`: a Hello server run by hand, or in a container."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from harness.node.server import Settings, serve
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs a server as `words` (default: the command line) say; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m harness.node", description="Serves hello.proto until Ctrl-C or SIGTERM."
+    )
+    add = parser.add_argument
+    defaults = Settings()
+    add("--port", type=int, default=defaults.port, help="0 picks a free one (default %(default)s)")
+    add("--host", default=defaults.host, help="the address to listen on (default %(default)s)")
+    add(
+        "--service-time",
+        type=float,
+        default=defaults.service_time,
+        help="seconds a reply takes (default %(default)s)",
+    )
+    add("--workers", type=int, default=defaults.workers, help="calls that work at once (default %(default)s)")
+    add(
+        "--journal", default=defaults.journal, help="file to append a record of every call to (default: none)"
+    )
+    add("--name", default=defaults.name, help="what it calls itself (default %(default)s)")
+    add("--control-port", type=int, default=None, help="port to be told to misbehave on (default: none)")
+    return serve(**vars(parser.parse_args(words)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""The Control service: how a server is told to misbehave, and asked how often it did (control.proto)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from harness.node.conduct import Conduct
+from protos.control_pb2 import Behaviour, DrainRequest, Observed, ObserveRequest
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Control:
+    """Serves control.proto for `conduct`; `drain(grace)` is called to end the server, `grace` in seconds."""
+
+    def __init__(self, conduct: Conduct, drain: Callable[[float], None]) -> None:
+        self._conduct = conduct
+        self._drain = drain
+
+    async def Behave(self, request: Behaviour, context: Context) -> Observed:  # noqa: N802
+        try:
+            self._conduct.behave(request)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        return self._conduct.observed()
+
+    async def Observe(self, request: ObserveRequest, context: Context) -> Observed:  # noqa: ARG002, N802
+        return self._conduct.observed()
+
+    async def Drain(self, request: DrainRequest, context: Context) -> Observed:  # noqa: ARG002, N802
+        self._drain(request.grace)
+        return self._conduct.observed()

@@ -1,0 +1,139 @@
+"""The Hello service: each call is journaled, misbehaves as told, works, and ends early when its caller goes.
+
+A call waits for one of `workers` places before it works, in the order of arrival and without bound, as it
+would in a server with a pool of threads. Unlike there it is journaled, with the time its caller left it, when
+it arrives and not when it gets its place, and a call whose caller has gone while it waited is seen to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from harness.node.conduct import Conduct, Manner
+from harness.node.journal import Journal
+from protos.hello_pb2 import HelloReply, HelloRequest
+
+#: Invocation metadata by which a call says which attempt it is (the second is gRFC A6's).
+OPERATION, PREVIOUS, ITEM, REPEAT = (
+    "stormproof-call", "grpc-previous-rpc-attempts", "stormproof-item", "stormproof-repeat",
+)  # fmt: skip
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One call in the server: its number in the journal and its manner."""
+
+    number: int
+    manner: Manner
+    code: str = "UNKNOWN"
+
+
+class Hello:
+    """Serves hello.proto on one event loop.
+
+    Each reply takes `service_time` seconds of work; `workers` calls work at once.
+    """
+
+    def __init__(self, *, journal: Journal, conduct: Conduct, workers: int, service_time: float) -> None:
+        self._journal = journal
+        self._conduct = conduct
+        self._places = asyncio.Semaphore(workers)
+        self._service_time = service_time
+        self._running = 0
+
+    async def SayHello(self, request: HelloRequest, context: Context) -> HelloReply:  # noqa: N802
+        async with self._attended(context) as call:
+            await self._work()
+            self._journal.executed(call.number)
+            return _greeting(call, request.name)
+
+    async def SayHelloToEach(self, request: HelloRequest, context: Context) -> None:  # noqa: N802
+        async with self._attended(context) as call:
+            for left in range(len(request.name), 0, -1):
+                await self._work()
+                if left == 1:
+                    self._journal.executed(call.number)
+                await context.write(_greeting(call, request.name))
+            if not request.name:
+                self._journal.executed(call.number)
+
+    async def SayHelloToAll(self, requests: AsyncIterator[HelloRequest], context: Context) -> HelloReply:  # noqa: N802
+        async with self._attended(context) as call:
+            names = [request.name async for request in requests]
+            await self._work()
+            self._journal.executed(call.number)
+            return _greeting(call, _listed(names))
+
+    async def Chat(self, requests: AsyncIterator[HelloRequest], context: Context) -> None:  # noqa: N802
+        async with self._attended(context) as call:
+            async for request in requests:
+                await self._work()
+                await context.write(_greeting(call, request.name))
+            self._journal.executed(call.number)
+
+    @asynccontextmanager
+    async def _attended(self, context: Context) -> AsyncIterator[Call]:
+        """Around all that is done for one call, from its arrival to its end."""
+        call = self._arrived(context)
+        self._running += 1
+        try:
+            await self._refuse_or_hang(call, context)
+            async with self._places:
+                if call.manner.delay:
+                    await asyncio.sleep(call.manner.delay)
+                yield call
+            call.code = "OK"
+        except asyncio.CancelledError:
+            call.code = "CANCELLED"
+            raise
+        finally:
+            self._running -= 1
+            self._journal.ended(call.number, call.code)
+
+    def _arrived(self, context: Context) -> Call:
+        told = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        operation = _whole(told.get(OPERATION))
+        operation = -1 if operation is None else operation
+        sent = 1 + (_whole(told.get(PREVIOUS)) or 0)
+        number = self._journal.received(
+            operation=operation,
+            sent=sent,
+            remaining=context.time_remaining(),
+            item=_whole(told.get(ITEM)),
+            repeat=told.get(REPEAT) == "1",
+        )
+        return Call(number, self._conduct.decide(operation, sent, self._running))
+
+    async def _refuse_or_hang(self, call: Call, context: Context) -> None:
+        if call.manner.code is not None:
+            call.code = call.manner.code.name
+            await context.abort(call.manner.code, call.manner.why)
+        if call.manner.hang:
+            await asyncio.Event().wait()  # until the caller goes, which cancels it
+
+    async def _work(self) -> None:
+        if self._service_time:
+            await asyncio.sleep(self._service_time)
+
+
+def _greeting(call: Call, name: str) -> HelloReply:
+    return HelloReply(message=f"Hello, {'somebody else' if call.manner.wrong else name}!")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """'A', 'A and B', 'A, B and C'."""
+    *firsts, last = names or [""]
+    return f"{', '.join(firsts)} and {last}" if firsts else last
+
+
+def _whole(text: str | None) -> int | None:
+    """A number of somebody's metadata; None where it is missing or no number."""
+    return int(text) if text is not None and text.isdecimal() else None

@@ -1,0 +1,147 @@
+"""The Hello server as a program: opens its ports, says that it is ready, serves, and ends when told.
+
+It runs on one event loop: no thread for each call, so that a hundred calls can wait in it while the two cores
+that it shares with the client, the proxies and its fellows do something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+from msgspec import Struct, json
+
+from faults.base import bounded, check
+from harness.node.conduct import Conduct
+from harness.node.control import Control
+from harness.node.hello import Hello
+from harness.node.journal import Journal
+from protos.control_pb2_grpc import add_ControlServicer_to_server
+from protos.hello_pb2_grpc import add_HelloServicer_to_server
+
+#: Seconds that calls in flight may still take after SIGTERM or SIGINT.
+GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a Hello server is started with.
+
+    `port` and `control_port` 0 take any free port; without `control_port` it cannot be told to misbehave.
+    `service_time` is the seconds of work a reply takes, `workers` how many calls work at once; further ones
+    wait. `journal` is the file for its journal (none: it keeps none). Being ready is told as one line of JSON
+    (`Ready`) on the descriptor `ready_fd`, or else in words on stdout.
+    """
+
+    port: int = 50051
+    host: str = "127.0.0.1"
+    service_time: float = 1.0
+    workers: int = 16
+    journal: str = os.devnull
+    name: str = "hello"
+    control_port: int | None = None
+    ready_fd: int | None = None
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            bounded("port", self.port, 0, 65535)
+            + bounded("control_port", self.control_port or 0, 0, 65535)
+            + bounded("service_time", self.service_time, 0, 3600, way_out="seconds")
+            + bounded("workers", self.workers, 1, 1_000_000),
+        )
+
+
+class Ready(Struct):
+    """What a server says when it is ready: the ports it listens on."""
+
+    port: int
+    control_port: int | None = None
+
+
+def serve(**arguments: Any) -> int:
+    """Runs a server with `Settings(**arguments)` until SIGTERM, SIGINT or Drain; returns its exit status."""
+    try:
+        settings = Settings(**arguments)
+    except ValueError as error:
+        return _refuse(error)
+    try:
+        return uvloop.run(_serve(settings))
+    except OSError as error:  # a port or the journal cannot be opened
+        return _refuse(error)
+
+
+def _refuse(error: Exception) -> int:
+    print(error, file=sys.stderr)
+    return 2
+
+
+async def _serve(settings: Settings) -> int:
+    told_to_end: asyncio.Queue[float] = asyncio.Queue()
+    conduct = Conduct(settings.name)
+    hello = Hello(
+        journal=Journal(Path(settings.journal)),
+        conduct=conduct,
+        workers=settings.workers,
+        service_time=settings.service_time,
+    )
+    server, control = _server(), _server()
+    add_HelloServicer_to_server(hello, server)
+    add_ControlServicer_to_server(Control(conduct, told_to_end.put_nowait), control)
+    port = _listen(server, settings.host, settings.port, "--port")
+    control_port = None
+    if settings.control_port is not None:
+        control_port = _listen(control, settings.host, settings.control_port, "--control-port")
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, told_to_end.put_nowait, GRACE)
+    await server.start()
+    await control.start()
+    _say_ready(settings, Ready(port, control_port))
+    await server.stop(await told_to_end.get())
+    await control.stop(GRACE)  # no longer than the answer to Drain takes
+    return 0
+
+
+def _server() -> grpc.aio.Server:
+    # With SO_REUSEPORT a second server would share the port in silence instead of failing.
+    return grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int, option: str) -> int:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(
+            f"cannot listen on {address}: {_reason(host, port)}; choose another port with {option} "
+            "(0 picks a free one), or stop the program that listens there"
+        ) from error
+
+
+def _reason(host: str, port: int) -> str:
+    """Why `port` cannot be opened; gRPC does not say."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as probe:
+            probe.bind((host, port))
+    except OSError as error:
+        return error.strerror or str(error)
+    return "gRPC could not open it"
+
+
+def _say_ready(settings: Settings, ready: Ready) -> None:
+    if settings.ready_fd is not None:
+        os.write(settings.ready_fd, json.encode(ready) + b"\n")
+    else:
+        print(
+            f"Hello server {settings.name} listens on {settings.host}:{ready.port}; stop with Ctrl-C",
+            flush=True,
+        )

@@ -1,0 +1,67 @@
+"""The member expected to answer soonest, of two drawn at random: least response time, as Finagle and Linkerd do it.
+
+Two things are ours. An endpoint that looks slow is asked again with one single call every `probe` seconds, and if
+that answers well it is believed at once: so a healed server has its share back in a moment, and a slow one costs one
+call a probe. And an endpoint never heard from gets one call until it answers, not a crowd.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stormproof.core.balancers.base import Picker
+from stormproof.core.check import complain, seconds
+from stormproof.core.load import Load, PeakEwmaLoad
+
+if TYPE_CHECKING:
+    from stormproof.core.eligible import Eligible
+    from stormproof.core.pool import Member
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeakEwma:
+    """Least expected latency, by a peak-sensitive moving average times the calls in flight.
+
+    decay    seconds over which an old latency fades to 1/e (default 10, as in Finagle).
+    failure  seconds that a failed attempt counts for at least.
+    probe    seconds after which an idle endpoint is asked again, however slow it was.
+    """
+
+    decay: float = 10.0
+    failure: float = 1.0
+    probe: float = 1.0
+
+    def __post_init__(self) -> None:
+        problems = seconds("decay", self.decay, low=0.001) + seconds("failure", self.failure)
+        complain(self, problems + seconds("probe", self.probe, low=0.001))
+
+    def picker(self, rng: random.Random) -> Picker:
+        return _PeakEwmaPicker(self, rng)
+
+
+class _PeakEwmaPicker:
+    __slots__ = ("_config", "_rng")
+
+    def __init__(self, config: PeakEwma, rng: random.Random) -> None:
+        self._config = config
+        self._rng = rng
+
+    def load(self) -> Load | None:
+        return PeakEwmaLoad(decay=self._config.decay, failure=self._config.failure, probe=self._config.probe)
+
+    def pick(self, eligible: Eligible, now: float) -> Member:
+        members = eligible.members
+        if len(members) == 1:
+            return members[0]
+        first, second = eligible.draw_two(self._rng)
+        one, two = first.load, second.load
+        assert isinstance(one, PeakEwmaLoad) and isinstance(two, PeakEwmaLoad)
+        if eligible.even:
+            dearer = one.cost(now) > two.cost(now)
+        else:
+            dearer = one.cost(now) / first.endpoint.weight > two.cost(now) / second.endpoint.weight
+        if dearer:
+            return first if one.estimate is not None and one.forgotten(now) else second
+        return second if two.estimate is not None and two.forgotten(now) else first

@@ -1,0 +1,77 @@
+"""The one hook: a channel tells an observer every event and action of its calls, as values.
+
+An observer is any callable that takes one event. It is called in the thread where the thing happened, outside the
+channel's lock; what it raises surfaces in that thread. Times are seconds of `time.monotonic()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from stormproof.core.endpoint import Endpoint
+from stormproof.core.outcome import Outcome
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class CallBegan:
+    """A caller calls `method` ("/package.Service/Method") with this metadata. `call` is unique in its channel."""
+
+    call: int
+    at: float
+    method: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptBegan:
+    """Attempt `attempt` (from 1) starts. `sent` is its number among those that may have reached a server."""
+
+    call: int
+    at: float
+    attempt: int
+    sent: int
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """Attempt `attempt` ended so."""
+
+    call: int
+    at: float
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """The caller has its answer, or its error, after `attempts` attempts."""
+
+    call: int
+    at: float
+    attempts: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Ejected:
+    """No call goes to `endpoint` now; the next one is a trial, `wait` seconds from now."""
+
+    at: float
+    endpoint: Endpoint
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class Readmitted:
+    """`endpoint` takes part again."""
+
+    at: float
+    endpoint: Endpoint
+
+
+Event = CallBegan | AttemptBegan | AttemptEnded | CallEnded | Ejected | Readmitted
+Observer = Callable[[Event], None]

@@ -1,0 +1,73 @@
+"""One grpc channel for each endpoint, and what its errors say about the work.
+
+A subchannel reconnects quickly (gRPC's own defaults wait from 1 s up to 2 minutes), because deciding where calls go
+while it cannot connect is the pool's business. `outcome_of` is the only place that reads gRPC's error texts; what it
+does not know for sure it calls lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import grpc
+
+from stormproof.core.outcome import Code, Evidence, Outcome
+
+Options = Sequence[tuple[str, object]]
+
+#: Before the caller's own options, so that those win.
+OPTIONS: tuple[tuple[str, object], ...] = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 1000),  # also how long one attempt to connect may take
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.use_local_subchannel_pool", 1),  # the connection state of one channel is not another's
+    ("grpc.enable_retries", 0),  # retries are ours: two layers of them would multiply
+)
+
+# What gRPC core says when a connection broke under a call (measured with grpcio 1.85.1; tests/stormproof/test_channel.py
+# has each of them on a real connection). Anything that a server can say in its own words must not match.
+_BROKEN = re.compile(
+    r"Stream removed|Socket closed|Connection reset|Broken pipe|Connection aborted|Endpoint closing|Transport closed"
+    r"|GOAWAY|RST_STREAM|keepalive|ping timeout|recvmsg|sendmsg|Connection timed out|No route to host"
+)
+_NO_CONNECTION = "failed to connect to all addresses"
+_UNANSWERED = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
+PUSHBACK = "grpc-retry-pushback-ms"
+
+
+def open_channel(
+    address: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Options,
+    compression: grpc.Compression | None,
+) -> grpc.Channel:
+    """A grpc channel to one endpoint. It connects with its first call."""
+    merged = (*OPTIONS, *options)
+    if credentials is None:
+        return grpc.insecure_channel(address, options=merged, compression=compression)
+    return grpc.secure_channel(address, credentials, options=merged, compression=compression)
+
+
+def outcome_of(error: grpc.Call) -> Outcome:
+    """What a failed call on one subchannel says about the work."""
+    code = Code(error.code().value[0])
+    message = error.details() or ""
+    return Outcome(code, _evidence(code, message), message, _pushback(error))
+
+
+def _evidence(code: Code, message: str) -> Evidence:
+    if code is Code.UNAVAILABLE and message.startswith(_NO_CONNECTION):
+        return Evidence.NEVER_SENT
+    if code in _UNANSWERED or _BROKEN.search(message):
+        return Evidence.LOST
+    return Evidence.ANSWERED
+
+
+def _pushback(error: grpc.Call) -> float | None:
+    for key, value in error.trailing_metadata() or ():
+        if key == PUSHBACK:
+            # gRFC A6: "If the value ... is negative or unparseable, then it will be seen as the server asking the
+            # client not to retry at all."
+            return int(value) / 1000 if re.fullmatch(r"\d{1,9}", value) else -1.0
+    return None

@@ -1,0 +1,35 @@
+"""One of three servers is cut off without a word: its connections stay, and every byte vanishes, both ways.
+
+gRPC's own round robin loses a third of the calls for as long as this lasts. Keepalive would need a minute to find it.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from faults import Blackhole, during, one
+from harness import Available, AvoidsFaulty, Client, Fast, Poisson, Recovers, Scenario, Servers, WithinDeadline
+from stormproof import LeastRequest, PeakEwma, Policy, Retry, RoundRobin
+
+BLACK_HOLE = Scenario(
+    servers=Servers(3),
+    client=Client(
+        balancer=RoundRobin(),
+        policy=Policy(timeout=1.0, attempt_timeout=0.25, idempotent=True, retry=Retry(attempts=3)),
+    ),
+    workload=Poisson(rate=100, seconds=11),
+    faults=[during(2, 6, Blackhole(), on=one)],
+    guarantees=[
+        Available(0.99),
+        WithinDeadline(1.0),
+        Fast(p90=0.050, grace=0.5),
+        AvoidsFaulty(within=0.5, share=0.05),
+        Recovers(within=2.0),
+    ],
+)
+
+
+@pytest.mark.parametrize("balancer", [RoundRobin(), LeastRequest(), PeakEwma()], ids=repr)
+def test_the_hole_is_found_within_two_attempts(run, balancer):
+    """Within two attempt timeouts the hole is avoided, and it is used again within two seconds of its end."""
+    run(replace(BLACK_HOLE, client=replace(BLACK_HOLE.client, balancer=balancer))).check()

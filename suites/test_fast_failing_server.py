@@ -1,0 +1,28 @@
+"""One server fails every call in a millisecond. To a naive least-connections balancer it looks like the best of all.
+
+Google's SRE book (chapter 20) tells of such sinkholes: a broken server that attracts all traffic because it is never busy.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from faults import Errors, during, one
+from harness import Available, AvoidsFaulty, Client, Poisson, Recovers, Scenario, Servers
+from stormproof import LeastRequest, PeakEwma, Policy, Retry, RoundRobin
+
+FAST_FAILING_SERVER = Scenario(
+    servers=Servers(4, service_time=0.010),
+    client=Client(balancer=LeastRequest(choices=None), policy=Policy(timeout=1.0, retry=Retry(attempts=3))),
+    workload=Poisson(rate=100, seconds=11),
+    faults=[during(2, 7, Errors(1.0, code="INTERNAL"), on=one)],
+    guarantees=[Available(0.97), AvoidsFaulty(within=0.5, share=0.05), Recovers(within=2.0)],
+)
+
+
+@pytest.mark.parametrize(
+    "balancer", [LeastRequest(choices=None), LeastRequest(), PeakEwma(), RoundRobin()], ids=repr
+)
+def test_failing_fast_attracts_no_traffic(run, balancer):
+    """The server is left alone after a few failures, which nothing may retry, and taken back when it is well."""
+    run(replace(FAST_FAILING_SERVER, client=replace(FAST_FAILING_SERVER.client, balancer=balancer))).check()

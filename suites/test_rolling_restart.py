@@ -1,0 +1,23 @@
+"""Every server is restarted in its turn, gracefully, as a deployment does it. No call may fail."""
+
+from dataclasses import replace
+
+import pytest
+
+from faults import Restart, at, named
+from harness import Available, Client, NothingLost, Poisson, Recovers, Scenario, Servers
+from stormproof import PeakEwma, Policy, Retry, RoundRobin
+
+ROLLING_RESTART = Scenario(
+    servers=Servers(4, service_time=0.010),
+    client=Client(balancer=RoundRobin(), policy=Policy(timeout=2.0, idempotent=True, retry=Retry(attempts=3))),
+    workload=Poisson(rate=100, seconds=11),
+    faults=[at(1.5 * turn + 1, Restart(downtime=0.3), on=named(f"server-{turn}")) for turn in range(4)],
+    guarantees=[Available(1.0), NothingLost(), Recovers(within=2.0)],
+)
+
+
+@pytest.mark.parametrize("balancer", [RoundRobin(), PeakEwma()], ids=repr)
+def test_a_deployment_fails_no_call(run, balancer):
+    """Calls in flight are finished, further ones go to the other servers, and each server is used again."""
+    run(replace(ROLLING_RESTART, client=replace(ROLLING_RESTART.client, balancer=balancer))).check()

@@ -1,0 +1,244 @@
+"""The machine of one call, as timetables: what happened and when goes in, the actions are compared to literal lists."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, pool_of
+
+from stormproof.core.breaker import Failover
+from stormproof.core.budget import RetryBudget
+from stormproof.core.call import Call, Cancel, Finish, Start, State
+from stormproof.core.endpoint import Endpoint
+from stormproof.core.outcome import OK, Code, Evidence, Outcome
+from stormproof.core.policy import Backoff, Policy, Retry
+
+A, B, C = Endpoint("a:1"), Endpoint("b:1"), Endpoint("c:1")
+AT_ONCE = Backoff(base=0.0)
+
+
+def start(attempt: int, endpoint: Endpoint, timeout: float | None, sent: int | None = None) -> Start:
+    return Start(attempt, endpoint, timeout, attempt if sent is None else sent)
+
+
+def test_a_success_is_one_attempt_and_one_finish():
+    """The plain case: one attempt with all of the deadline, and its answer."""
+    call = Call(pool_of("a", "b"), Policy(timeout=1.0))
+    assert call.begin(10.0) == [start(1, A, 1.0)]
+    assert call.finished(1, OK, 10.2) == [Finish(1, OK)]
+    assert call.state is State.DONE
+
+
+def test_a_retry_goes_elsewhere_with_what_is_left_of_the_deadline():
+    """Attempt 2 avoids the endpoint that failed, and gets the remaining time, not a fresh deadline (gRFC A6)."""
+    call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=AT_ONCE)))
+    assert call.begin(0.0) == [start(1, A, 1.0)]
+    assert call.finished(1, ANSWERED, 0.4) == [start(2, B, 0.6)]
+    assert call.finished(2, OK, 0.5) == [Finish(2, OK)]
+
+
+def test_an_attempt_gets_the_smaller_of_its_own_limit_and_what_is_left():
+    """timeout = min(per attempt, remaining): 0.4, 0.4, then the 0.2 that are left."""
+    policy = Policy(timeout=1.0, attempt_timeout=0.4, idempotent=True, retry=Retry(backoff=AT_ONCE))
+    call = Call(pool_of("a", "b", "c"), policy)
+    assert call.begin(0.0) == [start(1, A, 0.4)]
+    assert call.finished(1, TIMED_OUT, 0.4) == [start(2, B, 0.4)]
+    [third] = call.finished(2, TIMED_OUT, 0.8)
+    assert third == start(3, C, pytest.approx(0.2))
+
+
+def test_the_callers_own_timeout_counts_when_it_is_smaller():
+    """The smaller of the policy's and the caller's timeout wins, whichever it is."""
+    assert Call(pool_of("a"), Policy(timeout=5.0), 1.5).begin(0.0) == [start(1, A, 1.5)]
+    assert Call(pool_of("a"), Policy(timeout=0.5), 1.5).begin(0.0) == [start(1, A, 0.5)]
+    assert Call(pool_of("a"), Policy(timeout=None), None).begin(0.0) == [start(1, A, None)]
+
+
+def test_a_deadline_that_has_passed_starts_nothing():
+    """A caller that asks with no time left gets DEADLINE_EXCEEDED, and no server hears of it."""
+    [finish] = Call(pool_of("a"), Policy(), 0.0).begin(0.0)
+    assert (finish.attempt, finish.outcome.code, finish.outcome.definite) == (0, Code.DEADLINE_EXCEEDED, True)
+
+
+def test_attempts_count_with_the_first_one_in():
+    """attempts=3 is three attempts, and the third failure is the caller's."""
+    call = Call(pool_of("a", "b", "c"), Policy(retry=Retry(attempts=3, backoff=AT_ONCE)))
+    call.begin(0.0)
+    call.finished(1, ANSWERED, 0.1)
+    call.finished(2, ANSWERED, 0.2)
+    assert call.finished(3, ANSWERED, 0.3) == [Finish(3, ANSWERED)]
+
+
+def test_no_retry_is_exactly_one_attempt():
+    """retry=None and attempts=1 both mean: never again."""
+    for policy in (Policy(retry=None), Policy(retry=Retry(attempts=1))):
+        call = Call(pool_of("a", "b"), policy)
+        call.begin(0.0)
+        assert call.finished(1, ANSWERED, 0.1) == [Finish(1, ANSWERED)]
+
+
+def test_a_code_that_is_not_listed_is_not_retried():
+    """INVALID_ARGUMENT is an answer: exactly one attempt."""
+    call = Call(pool_of("a", "b"), Policy())
+    call.begin(0.0)
+    assert call.finished(1, WRONG, 0.1) == [Finish(1, WRONG)]
+
+
+@pytest.mark.parametrize("outcome", [LOST, TIMED_OUT])
+def test_work_that_may_be_done_is_repeated_only_where_that_is_harmless(outcome):
+    """A lost attempt of a plain method is the end of its call; of an idempotent one it is followed by another."""
+    call = Call(pool_of("a", "b"), Policy(retry=Retry(backoff=AT_ONCE)))
+    call.begin(0.0)
+    assert call.finished(1, outcome, 0.1) == [Finish(1, outcome)]
+
+    call = Call(pool_of("a", "b"), Policy(idempotent=True, retry=Retry(backoff=AT_ONCE)))
+    call.begin(0.0)
+    assert [type(action) for action in call.finished(1, outcome, 0.1)] == [Start]
+
+
+def test_what_was_never_sent_goes_elsewhere_for_free():
+    """No connection: the next endpoint at once. Not counted, not waited for, not paid for, and no server is told of it."""
+    pool = pool_of("a", "b", "c", budget=RetryBudget(ratio=0.0, per_second=0.0))
+    call = Call(pool, Policy(timeout=1.0, retry=None))
+    assert call.begin(0.0) == [start(1, A, 1.0)]
+    assert call.finished(1, REFUSED, 0.0) == [start(2, B, 1.0, sent=1)]
+    assert call.finished(2, REFUSED, 0.0) == [start(3, C, 1.0, sent=1)]
+    assert call.finished(3, REFUSED, 0.0) == [Finish(3, REFUSED)]
+
+
+def test_without_failover_nothing_moves_for_free():
+    """failover=None: an attempt that could not be sent is a failed attempt like any other."""
+    call = Call(pool_of("a", "b", failover=None), Policy(retry=None))
+    call.begin(0.0)
+    assert call.finished(1, REFUSED, 0.0) == [Finish(1, REFUSED)]
+
+
+def test_the_wait_before_a_retry_is_drawn_from_nothing_to_its_bound():
+    """Full jitter: uniform on [0, min(cap, base * multiplier ** (n - 1))], by KS test over 2000 draws at alpha 1e-6."""
+    from scipy.stats import kstest
+
+    backoff, rng = Backoff(base=0.1, multiplier=2.0, cap=0.3), random.Random(7)
+    for failed, bound in ((1, 0.1), (2, 0.2), (3, 0.3), (9, 0.3)):
+        draws = [backoff.delay(failed, rng) for _ in range(2000)]
+        assert kstest(draws, "uniform", args=(0, bound)).pvalue > 1e-6
+
+
+def test_a_call_waits_and_is_woken():
+    """With a backoff the machine says when to wake it, does nothing until then, and starts the next attempt then."""
+    call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=Backoff(base=0.1))))
+    call.begin(0.0)
+    assert call.finished(1, ANSWERED, 0.5) == []
+    assert call.state is State.WAITING
+    assert call.wake_at is not None
+    assert 0.5 <= call.wake_at <= 0.6
+    assert call.woke(0.6) == [start(2, B, 0.4)]
+    assert call.wake_at is None
+
+
+def test_a_wait_past_the_deadline_is_not_begun():
+    """If the next attempt could only start when the call is over, the caller hears of the failure now."""
+    call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=Backoff(base=50.0, cap=50.0))))
+    call.begin(0.0)
+    assert call.finished(1, ANSWERED, 0.9) == [Finish(1, ANSWERED)]
+
+
+def test_a_driver_that_wakes_too_late_gets_the_last_failure():
+    """No attempt starts with nothing left of the deadline, however late the machine is woken."""
+    call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=Backoff(base=0.1))))
+    call.begin(0.0)
+    call.finished(1, ANSWERED, 0.5)
+    assert call.woke(1.0) == [Finish(1, ANSWERED)]
+
+
+def test_a_server_says_when_to_come_back():
+    """grpc-retry-pushback-ms: exactly that wait, whatever the backoff; negative: not at all (gRFC A6)."""
+    for pushback, wake_at in ((0.25, 0.35), (-1.0, None)):
+        call = Call(pool_of("a", "b"), Policy(timeout=1.0))
+        call.begin(0.0)
+        actions = call.finished(1, Outcome(Code.UNAVAILABLE, pushback=pushback), 0.1)
+        assert call.wake_at == (pytest.approx(wake_at) if wake_at else None)
+        assert len(actions) == (0 if wake_at else 1)
+
+
+def test_a_retry_needs_the_channels_budget():
+    """An empty budget ends the call; nothing else is changed by asking."""
+    pool = pool_of("a", "b", budget=RetryBudget(ratio=0.0, per_second=0.1, window=10.0))
+    first, second = Call(pool, Policy(retry=Retry(backoff=AT_ONCE))), Call(pool, Policy(retry=Retry(backoff=AT_ONCE)))
+    first.begin(0.0)
+    assert len(first.finished(1, ANSWERED, 0.0)) == 1
+    second.begin(0.0)
+    assert second.finished(1, ANSWERED, 0.0) == [Finish(1, ANSWERED)]
+
+
+def test_cancelling_ends_the_attempt_and_the_call():
+    """The attempt in flight is cancelled, the caller is answered at once, and the late end of the attempt does nothing."""
+    pool = pool_of("a", "b")
+    call = Call(pool, Policy())
+    call.begin(0.0)
+    cancel, finish = call.cancelled(0.1)
+    assert (cancel, finish.outcome.code) == (Cancel(1), Code.CANCELLED)
+    assert pool.members[0].in_flight == 1
+    assert call.finished(1, CANCELLED, 0.2) == []
+    assert pool.members[0].in_flight == 0
+    assert call.cancelled(0.3) == []
+
+
+def test_cancelling_during_a_wait_starts_nothing_more():
+    """Zero further attempts after a cancellation, also when the driver's timer fires all the same."""
+    call = Call(pool_of("a", "b"), Policy(timeout=1.0))
+    call.begin(0.0)
+    call.finished(1, ANSWERED, 0.0)
+    assert [type(action) for action in call.cancelled(0.001)] == [Finish]
+    assert call.woke(0.5) == []
+
+
+def test_a_single_endpoint_is_tried_again():
+    """A retry with nowhere else to go goes where it can."""
+    call = Call(pool_of("a"), Policy(timeout=1.0, retry=Retry(backoff=AT_ONCE)))
+    call.begin(0.0)
+    assert call.finished(1, ANSWERED, 0.1) == [start(2, A, 0.9)]
+
+
+OUTCOMES = st.sampled_from([OK, REFUSED, ANSWERED, LOST, TIMED_OUT, WRONG, CANCELLED, Outcome(Code.UNAVAILABLE, pushback=0.0)])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    outcomes=st.lists(st.tuples(OUTCOMES, st.floats(0, 0.5)), min_size=30, max_size=30),
+    attempts=st.integers(1, 5),
+    base=st.sampled_from([0.0, 0.0005, 0.1]),
+    idempotent=st.booleans(),
+    failover=st.sampled_from([None, Failover()]),
+)
+def test_every_call_ends_once_in_time_and_lets_go_of_everything(outcomes, attempts, base, idempotent, failover):
+    """Whatever happens: exactly one Finish, attempts within bounds, no start at or past the deadline, nothing in flight,
+    and no second attempt after one that may have been executed unless the method is idempotent."""
+    pool = pool_of("a", "b", "c", failover=failover, budget=RetryBudget.unlimited())
+    policy = Policy(timeout=2.0, attempt_timeout=0.5, idempotent=idempotent,
+                    retry=Retry(attempts=attempts, backoff=Backoff(base=base)))  # fmt: skip
+    call = Call(pool, policy)
+    now, actions, counted, lost = 0.0, call.begin(0.0), 0, False
+    steps = iter(outcomes)
+    while not (actions and isinstance(actions[0], Finish)):
+        if not actions:
+            assert call.wake_at is not None
+            now = max(now, call.wake_at)
+            actions = call.woke(now)
+            continue
+        [action] = actions
+        assert isinstance(action, Start)
+        assert action.timeout is not None
+        assert 0 < action.timeout <= min(0.5, 2.0 - now + 1e-9)
+        assert not lost or idempotent
+        outcome, took = next(steps)
+        now += min(took, action.timeout)
+        counted += outcome.evidence is not Evidence.NEVER_SENT
+        lost = lost or outcome.evidence is Evidence.LOST
+        actions = call.finished(action.attempt, outcome, now)
+    assert len(actions) == 1
+    assert counted <= attempts
+    assert [member.in_flight for member in pool.members] == [0, 0, 0]
+    assert call.woke(now + 9) == [] == call.cancelled(now + 9)
