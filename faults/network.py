@@ -1,8 +1,9 @@
 """Faults of the network between client and server, and the toxics they are in Toxiproxy's API.
 
-A fault speaks seconds, bytes and bytes a second; a toxic speaks Toxiproxy's units (ms, KB/s), and only here are
-the two converted. `towards` names the end that the harmed bytes travel to: "client" harms replies, "server" harms
-requests. In HTTP/2 both directions of one connection are needed for any call, so either one hurts.
+A fault speaks seconds, bytes and bytes a second; a toxic speaks Toxiproxy's units (ms, KB/s), and only here
+are the two converted. `towards` names the end that the harmed bytes travel to: "client" harms replies,
+"server" harms requests. In HTTP/2 both directions of one connection are needed for any call, so either one
+hurts.
 """
 
 from __future__ import annotations
@@ -21,11 +22,16 @@ class Toxic:
 
     type: str
     stream: str
-    attributes: dict[str, int] = field(default_factory=dict)
+    attributes: dict[str, int] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
         return f"stormproof_{self.type}_{self.stream}"
+
+
+def _milliseconds(seconds: float) -> int:
+    # The least that is more than nothing is 1: a fault must not vanish by being rounded.
+    return max(round(seconds * 1000), 1) if seconds > 0 else 0
 
 
 class NetworkFault(Fault):
@@ -43,7 +49,7 @@ class Latency(NetworkFault):
     """Every chunk of bytes arrives `delay` seconds late, give or take up to `jitter` seconds (uniform).
 
     Order is kept, so chunks behind a late one wait too. Two directions ("both") add up for a round trip.
-    Toxiproxy: `latency`, whole milliseconds.
+    Toxiproxy: `latency`, whole milliseconds, at least 1 of what is not 0.
     """
 
     delay: float
@@ -57,21 +63,24 @@ class Latency(NetworkFault):
               + one_of("towards", self.towards, TOWARDS))  # fmt: skip
 
     def toxics(self) -> tuple[Toxic, ...]:
-        attributes = {"latency": round(self.delay * 1000), "jitter": round(self.jitter * 1000)}
+        attributes = {"latency": _milliseconds(self.delay), "jitter": _milliseconds(self.jitter)}
         return tuple(Toxic(type="latency", stream=s, attributes=attributes) for s in _STREAM[self.towards])
 
 
 @dataclass(frozen=True, slots=True)
 class Bandwidth(NetworkFault):
-    """At most `rate` bytes a second, for each connection and direction. 1000 or more; Toxiproxy: `bandwidth`, KB/s."""
+    """At most `rate` bytes a second, for each connection and direction.
+
+    1000 or more, because Toxiproxy's `bandwidth` is in whole KB/s (of 1000 bytes), and `rate` is rounded to it.
+    """
 
     rate: float
     _: KW_ONLY
     towards: str = "both"
 
     def __post_init__(self) -> None:
-        check(self, bounded("rate", self.rate, 1000, way_out="bytes a second; use Blackhole() to stop all bytes")
-              + one_of("towards", self.towards, TOWARDS))  # fmt: skip
+        problems = bounded("rate", self.rate, 1000, way_out="bytes a second; use Blackhole() to stop all bytes")
+        check(self, problems + one_of("towards", self.towards, TOWARDS))
 
     def toxics(self) -> tuple[Toxic, ...]:
         attributes = {"rate": round(self.rate / 1000)}
@@ -100,8 +109,8 @@ class Blackhole(NetworkFault):
 class Reset(NetworkFault):
     """A connection is torn down `after` seconds from the first bytes that cross it. Toxiproxy: `reset_peer`.
 
-    With `towards="client"` it is the reply that tears it: the server has done the work, the caller gets an error.
-    Connections that were already open get a FIN from the real Toxiproxy, new ones a RST.
+    With `towards="client"` it is the reply that tears it: the server has done the work, the caller gets an
+    error. Connections that were already open get a FIN from the real Toxiproxy, new ones a RST.
     """
 
     _: KW_ONLY
@@ -109,10 +118,13 @@ class Reset(NetworkFault):
     towards: str = "client"
 
     def __post_init__(self) -> None:
-        check(self, bounded("after", self.after, 0, 3600, way_out="seconds") + one_of("towards", self.towards, TOWARDS))
+        check(
+            self,
+            bounded("after", self.after, 0, 3600, way_out="seconds") + one_of("towards", self.towards, TOWARDS),
+        )
 
     def toxics(self) -> tuple[Toxic, ...]:
-        attributes = {"timeout": round(self.after * 1000)}
+        attributes = {"timeout": _milliseconds(self.after)}
         return tuple(Toxic(type="reset_peer", stream=s, attributes=attributes) for s in _STREAM[self.towards])
 
 

@@ -36,4 +36,7 @@ class Restart(ProcessFault):
     graceful: bool = True
 
     def __post_init__(self) -> None:
-        check(self, bounded("downtime", self.downtime, 0, 3600, way_out="seconds"))
+        problems = bounded("downtime", self.downtime, 0, 3600, way_out="seconds")
+        if not isinstance(self.graceful, bool):
+            problems.append(f"graceful must be True or False; got {self.graceful!r}")
+        check(self, problems)

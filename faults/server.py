@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from faults.base import Fault, bounded, check, one_of
+from faults.base import Fault, bounded, check, one_of, whole
 
 #: The status names of gRPC that an error may have (all but OK).
 CODES = (
     "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+    "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 
 
@@ -45,4 +45,5 @@ class Overload(ServerFault):
     delay: float = 0.0
 
     def __post_init__(self) -> None:
-        check(self, bounded("limit", self.limit, 0, 1_000_000) + bounded("delay", self.delay, 0, 3600, way_out="seconds"))
+        problems = whole("limit", self.limit, 0, 1_000_000, way_out="calls at once; 0 is no limit")
+        check(self, problems + bounded("delay", self.delay, 0, 3600, way_out="seconds"))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from faults.base import bounded, check
+from faults.base import check, whole
 
 
 class Target(Protocol):
-    """Chooses names out of all `names`; the order of the fleet is kept."""
+    """Chooses names out of all `names`, each once, in the order of the fleet; "client" comes last."""
 
     def choose(self, names: Sequence[str], rng: random.Random) -> tuple[str, ...]: ...
 
@@ -23,7 +23,7 @@ class Some:
     count: int
 
     def __post_init__(self) -> None:
-        check(self, bounded("count", self.count, 1))
+        check(self, whole("count", self.count, 1, way_out="servers"))
 
     def choose(self, names: Sequence[str], rng: random.Random) -> tuple[str, ...]:
         if self.count > len(names):
@@ -64,13 +64,17 @@ class Named:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.names, tuple) or not all(isinstance(name, str) for name in self.names):
+            check(self, [f'names must be texts, as in named("server-0", "server-1"); got {self.names!r}'])
         check(self, [] if self.names else ["names must not be empty; use every to hit all servers"])
 
     def choose(self, names: Sequence[str], rng: random.Random) -> tuple[str, ...]:  # noqa: ARG002
         unknown = [name for name in self.names if name not in names and name != "client"]
         if unknown:
-            raise ValueError(f"Named: no server is named {', '.join(unknown)}; there are {', '.join(names)}, and client")
-        return self.names
+            raise ValueError(
+                f"Named: no server is named {', '.join(unknown)}; there are {', '.join(names)}, and client"
+            )
+        return tuple(name for name in (*names, "client") if name in self.names)
 
     def __str__(self) -> str:
         return ", ".join(self.names)

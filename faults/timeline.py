@@ -13,8 +13,8 @@ from faults.target import Target, one
 class Injection:
     """`fault` acts on the targets `on` from `start` until `end` (None: until the run ends).
 
-    With `period` it comes back every `period` seconds from `start` on, `lasting` seconds each time, up to `end`.
-    The target is drawn once, so that what comes back hits the same servers.
+    With `period` it comes back every `period` seconds from `start` on, `lasting` seconds each time, up to
+    `end`. The target is drawn once, so that what comes back hits the same servers.
     """
 
     fault: Fault
@@ -26,24 +26,34 @@ class Injection:
 
     def __post_init__(self) -> None:
         problems = bounded("start", self.start, 0, way_out="seconds from the start of the workload")
+        for name in ("end", "period", "lasting"):
+            value = getattr(self, name)
+            problems += [] if value is None else bounded(name, value, 0, way_out="seconds")
         if not isinstance(self.fault, Fault):
             problems.append(f"fault must be one of faults.*, such as Latency(0.3); got {self.fault!r}")
-        if not hasattr(self.on, "choose"):
+        if not hasattr(self.on, "choose") or isinstance(self.on, type):
             problems.append(f"on must be a target: one, some(n), majority, every or named(...); got {self.on!r}")
-        if self.end is not None and not problems and not self.start < self.end < math.inf:
+        check(self, problems or self._disorder())
+
+    def _disorder(self) -> list[str]:
+        problems = []
+        if self.end is not None and self.end <= self.start:
             problems.append(f"end must be later than start, {self.start:g}; got {self.end!r}")
-        if self.period is not None and not problems:
-            if self.end is None:
-                problems.append("end must be given together with period")
-            if self.lasting is None or not 0 < self.lasting < self.period:
-                problems.append(f"lasting must be more than 0 and less than period, {self.period:g}; got {self.lasting!r}")
-        check(self, problems)
+        if self.period is None:
+            return problems + ([] if self.lasting is None else ["period must be given together with lasting"])
+        if self.end is None:
+            problems.append("end must be given together with period")
+        if self.lasting is None or not 0 < self.lasting < self.period:
+            bound = f"more than 0 and less than period, {self.period:g}"
+            problems.append(f"lasting must be {bound}; got {self.lasting!r}")
+        return problems
 
     def spans(self) -> tuple[tuple[float, float | None], ...]:
         """When it begins and ends to act, in order; an end of None is the end of the run."""
         if self.period is None or self.end is None or self.lasting is None:
             return ((self.start, self.end),)
-        count = math.ceil((self.end - self.start) / self.period)
+        # Less a billionth, because 1.1 / 0.1 is a little more than 11: a twelfth turn would begin at the end.
+        count = math.ceil((self.end - self.start) / self.period - 1e-9)
         starts = [self.start + self.period * turn for turn in range(count)]
         return tuple((start, min(start + self.lasting, self.end)) for start in starts)
 

@@ -24,14 +24,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Starts a fleet of gRPC servers, breaks it on purpose, and proves what a client's policies promise.",
 )
-toxiproxy = typer.Typer(no_args_is_help=True, help="Which Toxiproxy is used; installing the real one; serving the built-in one.")
+toxiproxy = typer.Typer(
+    no_args_is_help=True, help="Which Toxiproxy is used; installing the real one; serving the built-in one."
+)
 app.add_typer(toxiproxy, name="toxiproxy")
 
 HELD, BROKEN, UNKNOWN = 0, 1, 2
 
 FleetOption = Annotated[str, typer.Option("--fleet", help="Where scenarios run: local.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="What every chance of the run is drawn from.")]
-ReportOption = Annotated[Path | None, typer.Option("--report", metavar="DIR", help="Write report.json, .html, .md, junit.xml there.")]
+ReportOption = Annotated[
+    Path | None, typer.Option("--report", metavar="DIR", help="Write report.json, .html, .md, junit.xml there.")
+]
 
 
 @app.command()
@@ -51,7 +55,9 @@ def run(
 
 @app.command()
 def replay(
-    test: Annotated[str, typer.Argument(help='One test, as a report names it: "suites/test_slow_server.py::test_x[y]".')],
+    test: Annotated[
+        str, typer.Argument(help='One test, as a report names it: "suites/test_slow_server.py::test_x[y]".')
+    ],
     fleet: FleetOption = "local",
     seed: SeedOption = 1,
     report: ReportOption = None,

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import grpc
@@ -38,6 +38,7 @@ from stormproof import (
     RetryBudget,
     checkpointed,
 )
+from stormproof.channel import configuration
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Event, Observer
 from stormproof.subchannels import outcome_of
 
@@ -66,8 +67,12 @@ class Client:
     checkpoint_every: int | None = None
 
     def __post_init__(self) -> None:
+        problems = configuration(balancer=self.balancer, policy=self.policy, failover=self.failover, budget=self.budget)
         if self.checkpoint_every is not None:
-            check(self, bounded("checkpoint_every", self.checkpoint_every, 1, way_out="items, or None for no checkpoint"))
+            problems += bounded(
+                "checkpoint_every", self.checkpoint_every, 1, way_out="items, or None for no checkpoint"
+            )
+        check(self, problems)
 
     def channel(self, endpoints: Sequence[Endpoint], *, seed: int, observer: Observer) -> grpc.Channel:
         """A `stormproof.Channel`."""
@@ -213,7 +218,9 @@ class Calls:
             "e": "invoke", "id": number, "due": began if due is None else due, "t": began, "item": item, "repeat": repeat,
         })  # fmt: skip
         result, code, detail = self._call(f"{number}", metadata)
-        self.recorder.write({"e": "end", "id": number, "t": self.recorder.now(), "result": result, "code": code, "detail": detail})
+        self.recorder.write(
+            {"e": "end", "id": number, "t": self.recorder.now(), "result": result, "code": code, "detail": detail}
+        )
         return result == "ok"
 
     def _call(self, name: str, metadata: list[tuple[str, str]]) -> tuple[str, str, str]:
@@ -274,6 +281,7 @@ def _batch(calls: Calls, work: Batch, every: int | None, store: str, seed: int) 
         while calls.recorder.now() < work.seconds:
             if calls.one(item=index, mark=mark):
                 return True
+            mark = mark and replace(mark, repeat=True)  # what failed may have been done all the same
         raise TimeoutError(f"the batch was not done within {work.seconds:g} s")
 
     wait = -calls.recorder.now()

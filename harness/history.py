@@ -86,7 +86,8 @@ class Acted:
     """One fault on one target, from observation. `began` and `healed` are when it was seen to act and to be over.
 
     `began` None means that it could not be applied and `problem` says why. `healed` None means that it lasted until
-    the fleet was stopped. `touched` counts the attempts and the requests that met it, not those that could have.
+    the fleet was stopped. `touched` counts the attempts and the requests that met it, not those that could have;
+    None: nobody has counted yet (see `touching`).
     """
 
     fault: str
@@ -95,7 +96,7 @@ class Acted:
     end: float | None
     began: float | None = None
     healed: float | None = None
-    touched: int = 0
+    touched: int | None = None
     problem: str = ""
 
     def active(self, time: float) -> bool:
@@ -125,7 +126,7 @@ class Server:
 class History:
     """Everything that happened in one run. `seconds` is the length of the workload, from its start to its last end.
 
-    `client_pids` counts how often the client's process was started (more than once if it was killed). `problems` are
+    `client_starts` counts how often the client's process was started (more than once if it was killed). `problems` are
     reasons why the history cannot be trusted: any of them makes every verdict unknown.
     """
 
@@ -191,7 +192,7 @@ def reconcile(history: History) -> tuple[str, ...]:
 
 
 def touching(history: History) -> History:
-    """`history` with `touched` of each fault set to the number of attempts that met it.
+    """`history` with `touched` of each fault that nobody counted set to the number of attempts that met it.
 
     An attempt met a fault if it ran on the faulty server at a time at which the fault acted. Where the client told of
     no attempts (a client of somebody else's), the servers' journals are asked instead.
@@ -211,4 +212,7 @@ def touching(history: History) -> History:
             if server == acted.on and started <= until and (ended is None or ended >= acted.began)
         )
 
-    return replace(history, faults=tuple(replace(acted, touched=acted.touched or count(acted)) for acted in history.faults))
+    return replace(
+        history,
+        faults=tuple(replace(a, touched=count(a)) if a.touched is None else a for a in history.faults),
+    )

@@ -65,8 +65,9 @@ class Live:
     def pytest_sessionfinish(self) -> None:
         self._live.stop()
 
-    def pytest_keyboard_interrupt(self) -> None:
-        self._errors.append("stopped by a signal; what was found so far is kept")
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        if excinfo.type is KeyboardInterrupt:  # pytest's own interruptions have been told already
+            self._errors.append("stopped by a signal; what was found so far is kept")
 
     def finish(self, status: int) -> int:
         """Prints what there is to say at the end, and returns the exit status."""
@@ -101,7 +102,10 @@ class Live:
         session = self._session
         assert session is not None
         line = Text(f"{SIGN[verdict]} {verdict}", style=f"bold {STYLE[verdict]}")
-        line.append(f"  {len(session.told)} scenarios, fleet {session.fleet_name}, {session.proxy}, seed {session.seed}", style="default")
+        line.append(
+            f"  {len(session.told)} scenarios, fleet {session.fleet_name}, {session.proxy}, seed {session.seed}",
+            style="default",
+        )
         if session.folder is not None:
             line.append(f", report in {session.folder / 'report.html'}", style="default")
         return line
@@ -113,7 +117,11 @@ class Live:
         """The message of a failed check as it is; of anything else, what pytest says."""
         crash = getattr(report.longrepr, "reprcrash", None)
         message = getattr(crash, "message", "")
-        return message.split("harness.runner.Broken: ", 1)[-1] if "harness.runner.Broken" in message else str(report.longrepr)
+        return (
+            message.split("harness.runner.Broken: ", 1)[-1]
+            if "harness.runner.Broken" in message
+            else str(report.longrepr)
+        )
 
     def _progress(self, progress: Progress) -> None:
         if time.monotonic() - self._shown < 0.1:
@@ -122,13 +130,17 @@ class Live:
         text = Text(f"  {self._done}/{self._count} {progress.name}  ", style="bold")
         text.append(f"{max(0.0, progress.at):4.1f} of {progress.seconds:.0f} s  ", style="cyan")
         text.append(f"{progress.ok} ok", style="green")
-        text.append(f" {progress.fail} failed {progress.info} unknown", style="red" if progress.fail + progress.info else "dim")
+        text.append(
+            f" {progress.fail} failed {progress.info} unknown", style="red" if progress.fail + progress.info else "dim"
+        )
         text.append("".join(f"  ⚡ {fault}" for fault in progress.faults), style="yellow")
         self._live.update(text)
 
     def _table(self) -> Any:
         assert self._session is not None
-        table = Table("scenario", "verdict", "calls", "ok", "attempts/call", "p50", "p99", "guarantees", box=None, pad_edge=False)
+        table = Table(
+            "scenario", "verdict", "calls", "ok", "attempts/call", "p50", "p99", "guarantees", box=None, pad_edge=False
+        )
         for column in table.columns[2:7]:
             column.justify = "right"
         for scenario in self._session.report().scenarios:

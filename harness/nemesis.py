@@ -21,8 +21,8 @@ class Victims(Protocol):
 
     def apply(self, fault: Fault, on: str) -> float: ...
     def heal(self, fault: Fault, on: str) -> float: ...
-    def touched(self, fault: Fault, on: str) -> int:
-        """How often the target itself counted the fault to act since it was applied; 0 where it does not count."""
+    def touched(self, fault: Fault, on: str) -> int | None:
+        """How often the target itself counted the fault to act since it was applied; None where it does not count."""
         ...
 
 
@@ -51,7 +51,9 @@ class Nemesis:
 
     def active(self) -> tuple[str, ...]:
         """The faults that act now, for people to read."""
-        return tuple(f"{deed.plan.fault} on {deed.plan.on}" for deed in self._deeds if deed.began is not None and not deed.over)
+        return tuple(
+            f"{deed.plan.fault} on {deed.plan.on}" for deed in self._deeds if deed.began is not None and not deed.over
+        )
 
     def _carry_out(self, deed: _Deed) -> None:
         plan = deed.plan
@@ -88,7 +90,7 @@ class _Deed:
         self.plan = plan
         self.began: float | None = None
         self.healed: float | None = None
-        self.touched = 0
+        self.touched: int | None = None
         self.problem = ""
         self.over = False
 

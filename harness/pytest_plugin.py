@@ -33,7 +33,7 @@ class Session:
         self.started = datetime.now(UTC)
         self.told: list[Told] = []
         self.fleet_error = ""
-        self.watch: Callable[[Progress], None] = lambda progress: None
+        self.watch: Callable[[Progress], None] = lambda _: None
         self._fleet: Fleet | None = None
         self.proxy = "none started"
         self._in_test: list[Result] = []
@@ -124,7 +124,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stormproof")
     group.addoption("--fleet", default="local", help="where scenarios run: local (default)")
     group.addoption("--seed", type=_seed, default=1, help="what every chance of a run is drawn from (default 1)")
-    group.addoption("--report", type=Path, default=None, metavar="DIR", help="write report.json, .html, .md and junit.xml there")
+    group.addoption(
+        "--report", type=Path, default=None, metavar="DIR", help="write report.json, .html, .md and junit.xml there"
+    )
 
 
 def _seed(text: str) -> int:
@@ -186,7 +188,9 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     servers: Servers = marker.args[0] if marker else Servers(3)
     local = _stopping(request, session, session.fleet)
     if not isinstance(local, LocalFleet):
-        pytest.skip(f"the fixture fleet needs real servers; run with --fleet=local instead of --fleet={session.fleet_name}")
+        pytest.skip(
+            f"the fixture fleet needs real servers; run with --fleet=local instead of --fleet={session.fleet_name}"
+        )
     with local.deploy(servers) as deployment:
         yield deployment
 

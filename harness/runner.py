@@ -65,7 +65,9 @@ class Result:
         return "\n".join([*lines, f"  again: {self.again}"])
 
     def _named(self, word: Word) -> list[str]:
-        return [type(g).__name__ for g, v in zip(self.scenario.guarantees, self.verdicts, strict=True) if v.verdict == word]
+        return [
+            type(g).__name__ for g, v in zip(self.scenario.guarantees, self.verdicts, strict=True) if v.verdict == word
+        ]
 
 
 def run(
@@ -75,7 +77,7 @@ def run(
     seed: int,
     name: str,
     again: str = "",
-    watch: Watcher = lambda progress: None,
+    watch: Watcher = lambda _: None,
 ) -> Result:
     """Runs `scenario` once. FleetError if it could not begin; ValueError for targets that the fleet does not have."""
     started = datetime.now(UTC)

@@ -76,7 +76,9 @@ class Scenario:
         if not isinstance(self.servers, Servers):
             problems.append(f"servers must be Servers(n); got {self.servers!r}")
         if not callable(getattr(self.client, "channel", None)):
-            problems.append(f"client must be a Client(...), a GrpcClient(...) or have their methods; got {self.client!r}")
+            problems.append(
+                f"client must be a Client(...), a GrpcClient(...) or have their methods; got {self.client!r}"
+            )
         if not isinstance(self.workload, Poisson | Steady | Closed | Batch):
             problems.append(f"workload must be Poisson, Steady, Closed or Batch; got {self.workload!r}")
         problems += self._faults()

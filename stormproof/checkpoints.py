@@ -104,23 +104,16 @@ class CheckpointStore:
         self._lock = Lock()
         self._process = os.getpid()
         self._running: set[str] = set()
-        with _explained(self.path):
-            connection = _open(self.path)
-            try:
-                # Nobody else can write from now on, so what is read here need not be read again.
-                self._batches = _read(self.path, connection)
-                connection.execute("PRAGMA journal_mode = WAL")
-                # NORMAL would do against SIGKILL; but in WAL mode it leaves out the fsync of each commit, so
-                # that loss of power could take back commits that have returned.
-                connection.execute("PRAGMA synchronous = FULL")
-            except BaseException:
-                connection.close()
-                raise
-        self._connection: sqlite3.Connection | None = connection
+        self._closed = False
+        try:
+            self._connection, self._batches = _open(self.path)
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise _meaning(self.path, error) from error
 
     def progress(self, name: str) -> Progress | None:
         """How far the batch `name` is; None if it never began."""
-        with self._held():
+        with self._lock:
+            self._usable()
             return self._batches.get(name)
 
     def commit(self, name: str, done: int, *, begun: int | None = None, fingerprint: str = "") -> None:
@@ -132,16 +125,13 @@ class CheckpointStore:
         """
         new = Progress(done=done, begun=done if begun is None else begun, fingerprint=fingerprint)
         _check(name, new)
-        with self._held() as connection:
-            old = self._batches.get(name, new)
-            _check_same(name, old, fingerprint)
-            if done < old.done:
-                raise CheckpointError(
-                    f"batch {name!r} has {old.done} items done and cannot go back to {done}; "
-                    f"forget({name!r}) begins it anew"
-                )
-            if self._batches.get(name) != new:
-                connection.execute(_UPSERT, (name, new.done, new.begun, new.fingerprint, _crc(name, new)))
+        with self._lock:
+            self._usable()
+            old = self._batches.get(name)
+            if old is not None:
+                _check_follows(name, old, new)
+            if new != old:
+                self._write(_UPSERT, (name, new.done, new.begun, fingerprint, _crc(name, new)))
                 self._batches[name] = new
 
     def forget(self, name: str) -> None:
@@ -150,19 +140,18 @@ class CheckpointStore:
         A server that remembers keys takes the new run for a repeat: then choose a new name instead.
         Raises CheckpointError while the batch is running.
         """
-        with self._held() as connection:
+        with self._lock:
+            self._usable()
             self._check_idle(name)
-            connection.execute("DELETE FROM batches WHERE name = ?", (name,))
+            self._write("DELETE FROM batches WHERE name = ?", (name,))
             self._batches.pop(name, None)
 
     def close(self) -> None:
         """Frees the file. Closing twice is fine; any other use afterwards is a CheckpointError."""
-        if os.getpid() != self._process:
-            return
-        with self._lock:
-            if self._connection is not None:
+        if os.getpid() == self._process:
+            with self._lock:
                 self._connection.close()
-                self._connection = None
+                self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -170,20 +159,22 @@ class CheckpointStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def _held(self) -> Iterator[sqlite3.Connection]:
+    def _usable(self) -> None:
         if os.getpid() != self._process:
-            raise CheckpointError(
-                f"{self.path} was opened by process {self._process}; open it after the fork"
-            )
-        with self._lock, _explained(self.path):
-            if self._connection is None:
-                raise CheckpointError(f"{self.path} is closed; open it for as long as its batches run")
-            yield self._connection
+            raise CheckpointError(f"{self.path} was opened by process {self._process}; open it after the fork")
+        if self._closed:
+            raise CheckpointError(f"{self.path} is closed; keep it open for as long as its batches run")
+
+    def _write(self, statement: str, values: tuple[str | int, ...]) -> None:
+        try:
+            self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise _meaning(self.path, error) from error
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        with self._held():
+        with self._lock:
+            self._usable()
             self._check_idle(name)
             self._running.add(name)
         try:
@@ -290,9 +281,7 @@ def _check(name: str, new: Progress) -> None:
     if not isinstance(new.done, int) or not 0 <= new.done < 2**62:
         raise ValueError(f"done must be a whole number of items, from 0 to 2**62 - 1; got {new.done!r}")
     if not isinstance(new.begun, int) or not new.done <= new.begun < 2**63:
-        raise ValueError(
-            f"begun must be a whole number, from done ({new.done}) to 2**63 - 1; got {new.begun!r}"
-        )
+        raise ValueError(f"begun must be a whole number, from done ({new.done}) to 2**63 - 1; got {new.begun!r}")
     if not isinstance(new.fingerprint, str):
         raise ValueError(f"fingerprint must be text, such as a digest of the items; got {new.fingerprint!r}")
 
@@ -306,32 +295,42 @@ def _check_same(name: str, old: Progress, fingerprint: str) -> None:
         )
 
 
+def _check_follows(name: str, old: Progress, new: Progress) -> None:
+    _check_same(name, old, new.fingerprint)
+    if new.done < old.done:
+        raise CheckpointError(
+            f"batch {name!r} has {old.done} items done and cannot go back to {new.done}; "
+            f"forget({name!r}) begins it anew"
+        )
+
+
 def _crc(name: str, progress: Progress) -> int:
     # SQLite's quick_check looks at the structure of the file, not at the values in it.
     return zlib.crc32(f"{name}\0{progress.done!r}\0{progress.begun!r}\0{progress.fingerprint}".encode())
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> tuple[sqlite3.Connection, dict[str, Progress]]:
     with _one_opener(path):
         if not path.exists():
             _create(path)
         elif path.stat().st_size == 0:
-            raise CheckpointError(
-                f"{path} is empty, as no store ever is: restore it, or remove it to begin anew"
-            )
+            raise CheckpointError(f"{path} is empty, as no store ever is: restore it, or remove it to begin anew")
         uri = f"{path.as_uri()}?mode=rw"
-        connection = sqlite3.connect(
-            uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
         try:
-            # The lock, and nothing else yet: the file may turn out not to be ours.
+            # First the lock and a look: the file may turn out not to be ours.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE")
             connection.execute("COMMIT")
+            batches = _read(path, connection)
+            connection.execute("PRAGMA journal_mode = WAL")
+            # NORMAL would do against SIGKILL; but in WAL mode it leaves out the fsync of each commit, so that
+            # loss of power could take back commits that have returned.
+            connection.execute("PRAGMA synchronous = FULL")
         except BaseException:
             connection.close()
             raise
-        return connection
+    return connection, batches
 
 
 @contextmanager
@@ -342,16 +341,12 @@ def _one_opener(path: Path) -> Iterator[None]:
     try:
         handle = os.open(f"{path}-lock", os.O_CREAT | os.O_RDWR, 0o666)
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be opened; is its folder there and writable? ({error})"
-        ) from error
+        raise CheckpointError(f"{path} cannot be opened; is its folder there and writable? ({error})") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise StoreInUse(
-            f"{path} is just being opened by somebody else; it has one holder at a time"
-        ) from None
+        raise StoreInUse(f"{path} is just being opened by somebody else; it has one holder at a time") from None
     finally:
         os.close(handle)
 
@@ -382,9 +377,7 @@ def _read(path: Path, connection: sqlite3.Connection) -> dict[str, Progress]:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
-        raise CheckpointError(
-            f"{path} is an SQLite file of another program; give another path, it stays as it is"
-        )
+        raise CheckpointError(f"{path} is an SQLite file of another program; give another path, it stays as it is")
     if version > VERSION:
         raise CheckpointError(
             f"{path} has format {version}, this stormproof knows {VERSION}; use the newer one that wrote it"
@@ -400,28 +393,16 @@ def _read(path: Path, connection: sqlite3.Connection) -> dict[str, Progress]:
     return batches
 
 
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _meaning(path, error) from error
-
-
 def _meaning(path: Path, error: Exception) -> CheckpointError:
     # Damaged text (not UTF-8, in a row or in SQLite's own message) comes as an error without a code.
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreInUse(
-            f"{path} is held by somebody else, still after {WAIT} s; stop that one, or use another path"
-        )
+        return StoreInUse(f"{path} is held by somebody else, still after {WAIT} s; stop that one, or use another path")
     if code == sqlite3.SQLITE_NOTADB:
         return CheckpointError(f"{path} is not an SQLite file, or its beginning is damaged; use another path")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
         return _damaged(path, error)
-    return CheckpointError(
-        f"{path} cannot be used: {error}; the last checkpoint stands, so mend that and run again"
-    )
+    return CheckpointError(f"{path} cannot be used: {error}; the last checkpoint stands, so mend that and run again")
 
 
 def _damaged(path: Path, found: object) -> CheckpointError:

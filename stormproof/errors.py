@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 
 from stormproof.core.outcome import Code, Evidence, Outcome
-from stormproof.observer import Metadata
+from stormproof.observer import Sent
 
 STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -24,7 +24,7 @@ class Tried:
         return f"{self.address} {self.outcome.code.name} ({self.outcome.evidence.value})"
 
 
-class CallError(grpc.RpcError, grpc.Call):  # type: ignore[misc]
+class CallError(grpc.RpcError, grpc.Call):
     """A call failed. It is a `grpc.RpcError` like any other, and it knows more.
 
     code(), details(), trailing_metadata(), initial_metadata() are those of the last attempt. `tried` lists all attempts.
@@ -74,20 +74,20 @@ class CallError(grpc.RpcError, grpc.Call):  # type: ignore[misc]
     def debug_error_string(self) -> str:
         return str(self)
 
-    def initial_metadata(self) -> Metadata:
-        return self._last.initial_metadata() or () if self._last is not None else ()
+    def initial_metadata(self) -> Sent:
+        return tuple(self._last.initial_metadata() or ()) if self._last is not None else ()
 
-    def trailing_metadata(self) -> Metadata:
-        return self._last.trailing_metadata() or () if self._last is not None else ()
+    def trailing_metadata(self) -> Sent:  # type: ignore[override] # the types disagree with each other
+        return tuple(self._last.trailing_metadata() or ()) if self._last is not None else ()
 
     def is_active(self) -> bool:
         return False
 
-    def time_remaining(self) -> None:
+    def time_remaining(self) -> None:  # type: ignore[override] # the call is over
         return None
 
-    def cancel(self) -> None:
-        return None
+    def cancel(self) -> bool:
+        return False
 
     def add_callback(self, callback: object) -> bool:  # noqa: ARG002
         return False

@@ -6,13 +6,14 @@ channel's lock; what it raises surfaces in that thread. Times are seconds of `ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import Outcome
 
-Metadata = Sequence[tuple[str, str | bytes]]
+#: Metadata as gRPC takes and gives it.
+Sent = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class CallBegan:
     call: int
     at: float
     method: str
-    metadata: Metadata
+    metadata: Sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
@@ -49,8 +50,8 @@ def open_channel(
     return grpc.secure_channel(address, credentials, options=merged, compression=compression)
 
 
-def outcome_of(error: grpc.Call) -> Outcome:
-    """What a failed call on one subchannel says about the work."""
+def outcome_of(error: Any) -> Outcome:
+    """What a failed call on one subchannel (a `grpc.RpcError`, which is its call too) says about the work."""
     code = Code(error.code().value[0])
     message = error.details() or ""
     return Outcome(code, _evidence(code, message), message, _pushback(error))
@@ -64,7 +65,7 @@ def _evidence(code: Code, message: str) -> Evidence:
     return Evidence.ANSWERED
 
 
-def _pushback(error: grpc.Call) -> float | None:
+def _pushback(error: Any) -> float | None:
     for key, value in error.trailing_metadata() or ():
         if key == PUSHBACK:
             # gRFC A6: "If the value ... is negative or unparseable, then it will be seen as the server asking the

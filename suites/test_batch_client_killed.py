@@ -16,7 +16,7 @@ BATCH_CLIENT_KILLED = Scenario(
         checkpoint_every=10,
     ),
     workload=Batch(items=300, seconds=30),
-    faults=[during(1.0, 1.5, Kill(), on=named("client")), during(2.5, 3.0, Kill(), on=named("client"))],
+    faults=[during(1.0, 1.5, Kill(), on=named("client")), during(2.2, 2.6, Kill(), on=named("client"))],
     guarantees=[NothingLost(), Resumes(every=10)],
 )
 

@@ -17,8 +17,8 @@ BLACK_HOLE = Scenario(
         balancer=RoundRobin(),
         policy=Policy(timeout=1.0, attempt_timeout=0.25, idempotent=True, retry=Retry(attempts=3)),
     ),
-    workload=Poisson(rate=100, seconds=11),
-    faults=[during(2, 6, Blackhole(), on=one)],
+    workload=Poisson(rate=120, seconds=8),
+    faults=[during(1.5, 4.5, Blackhole(), on=one)],
     guarantees=[
         Available(0.99),
         WithinDeadline(1.0),

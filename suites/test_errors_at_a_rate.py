@@ -7,8 +7,8 @@ from stormproof import LeastRequest, Policy, Retry
 ERRORS_AT_A_RATE = Scenario(
     servers=Servers(4),
     client=Client(balancer=LeastRequest(), policy=Policy(timeout=1.0, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=9),
-    faults=[during(1, 8, Errors(0.33), on=one)],
+    workload=Poisson(rate=100, seconds=7),
+    faults=[during(0.5, 6.5, Errors(0.33), on=one)],
     guarantees=[Available(0.99), NoRetryStorm(attempts_per_call=1.2)],
 )
 

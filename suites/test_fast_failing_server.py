@@ -14,15 +14,13 @@ from stormproof import LeastRequest, PeakEwma, Policy, Retry, RoundRobin
 FAST_FAILING_SERVER = Scenario(
     servers=Servers(4, service_time=0.010),
     client=Client(balancer=LeastRequest(choices=None), policy=Policy(timeout=1.0, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=11),
-    faults=[during(2, 7, Errors(1.0, code="INTERNAL"), on=one)],
+    workload=Poisson(rate=120, seconds=8),
+    faults=[during(1, 4.5, Errors(1.0, code="INTERNAL"), on=one)],
     guarantees=[Available(0.97), AvoidsFaulty(within=0.5, share=0.05), Recovers(within=2.0)],
 )
 
 
-@pytest.mark.parametrize(
-    "balancer", [LeastRequest(choices=None), LeastRequest(), PeakEwma(), RoundRobin()], ids=repr
-)
+@pytest.mark.parametrize("balancer", [LeastRequest(choices=None), LeastRequest(), PeakEwma(), RoundRobin()], ids=repr)
 def test_failing_fast_attracts_no_traffic(run, balancer):
     """The server is left alone after a few failures, which nothing may retry, and taken back when it is well."""
     run(replace(FAST_FAILING_SERVER, client=replace(FAST_FAILING_SERVER.client, balancer=balancer))).check()

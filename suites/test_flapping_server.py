@@ -7,9 +7,9 @@ from stormproof import LeastRequest, Policy, Retry
 FLAPPING_SERVER = Scenario(
     servers=Servers(4),
     client=Client(balancer=LeastRequest(), policy=Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=11),
-    faults=[every_so_often(1.0, Refuse(), lasting=0.5, start=2, end=7, on=one)],
-    guarantees=[Available(0.999), NoRetryStorm(attempts_per_call=1.2), Recovers(within=2.0)],
+    workload=Poisson(rate=120, seconds=8),
+    faults=[every_so_often(1.0, Refuse(), lasting=0.5, start=1, end=5, on=one)],
+    guarantees=[Available(0.99), NoRetryStorm(attempts_per_call=1.2), Recovers(within=2.0)],
 )
 
 

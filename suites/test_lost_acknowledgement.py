@@ -14,8 +14,8 @@ LOST_ACKNOWLEDGEMENT = Scenario(
         balancer=RoundRobin(),
         policy=Policy(timeout=1.0, attempt_timeout=0.2, idempotent=False, retry=Retry(attempts=3)),
     ),
-    workload=Poisson(rate=100, seconds=7),
-    faults=[during(2, 5, Blackhole(towards="client"), on=some(2))],
+    workload=Poisson(rate=100, seconds=6),
+    faults=[during(1, 4.5, Blackhole(towards="client"), on=some(2))],
     guarantees=[AtMostOnce(), NothingLost(), WithinDeadline(1.0)],
 )
 

@@ -10,8 +10,8 @@ OVERLOAD = Scenario(
         balancer=LeastRequest(),
         policy=Policy(timeout=1.0, retry=Retry(attempts=3, on={Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED})),
     ),
-    workload=Poisson(rate=120, seconds=9),
-    faults=[during(2, 5, Overload(1, delay=0.050), on=one)],
+    workload=Poisson(rate=120, seconds=8),
+    faults=[during(1, 4, Overload(1, delay=0.050), on=one)],
     guarantees=[Available(0.99), NoRetryStorm(attempts_per_call=1.2), Recovers(within=2.0)],
 )
 

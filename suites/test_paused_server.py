@@ -13,8 +13,8 @@ PAUSED_SERVER = Scenario(
         balancer=RoundRobin(),
         policy=Policy(timeout=1.0, attempt_timeout=0.2, idempotent=True, retry=Retry(attempts=3)),
     ),
-    workload=Poisson(rate=100, seconds=10),
-    faults=[during(2, 5, Pause(), on=one)],
+    workload=Poisson(rate=100, seconds=8),
+    faults=[during(1.5, 4, Pause(), on=one)],
     guarantees=[Available(0.99), WithinDeadline(1.0), Recovers(within=2.0)],
 )
 

@@ -7,9 +7,9 @@ from stormproof import Policy, Retry, RoundRobin
 PRIORITY_TIERS = Scenario(
     servers=Servers(4, priorities=(0, 0, 1, 1)),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=10),
-    faults=[during(3, 6, Refuse(), on=named("server-0", "server-1"))],
-    guarantees=[Available(0.999), EvenShare(), AvoidsFaulty(within=0.3, share=0.05), Recovers(within=2.0)],
+    workload=Poisson(rate=120, seconds=8),
+    faults=[during(2.5, 4.5, Refuse(), on=named("server-0", "server-1"))],
+    guarantees=[Available(0.99), EvenShare(), AvoidsFaulty(within=0.3, share=0.05), Recovers(within=2.0)],
 )
 
 

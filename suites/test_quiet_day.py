@@ -13,7 +13,7 @@ from stormproof import LeastRequest, PeakEwma, Policy, RandomChoice, RoundRobin
 QUIET_DAY = Scenario(
     servers=Servers(4),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0)),
-    workload=Steady(rate=120, seconds=5),
+    workload=Steady(rate=120, seconds=4),
     guarantees=[
         Available(1.0),
         Fast(p90=0.050),
@@ -25,7 +25,9 @@ QUIET_DAY = Scenario(
 )
 
 
-@pytest.mark.parametrize("balancer", [RoundRobin(), RandomChoice(), LeastRequest(), LeastRequest(choices=None)], ids=repr)
+@pytest.mark.parametrize(
+    "balancer", [RoundRobin(), RandomChoice(), LeastRequest(), LeastRequest(choices=None)], ids=repr
+)
 def test_every_server_gets_its_share(run, balancer):
     """Round robin, random and least request are even over equal servers."""
     run(replace(QUIET_DAY, client=Client(balancer=balancer, policy=Policy(timeout=1.0)))).check()

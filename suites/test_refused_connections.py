@@ -7,8 +7,8 @@ from stormproof import Policy, Retry, RoundRobin
 REFUSED_CONNECTIONS = Scenario(
     servers=Servers(3),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=9),
-    faults=[during(2, 5, Refuse(), on=one)],
+    workload=Poisson(rate=100, seconds=8),
+    faults=[during(1.5, 4, Refuse(), on=one)],
     guarantees=[Available(1.0), Fast(p90=0.050), AvoidsFaulty(within=0.2, share=0.05), Recovers(within=2.0)],
 )
 

@@ -7,9 +7,9 @@ from stormproof import Policy, Retry, RoundRobin
 RESET_IN_FLIGHT = Scenario(
     servers=Servers(4, service_time=0.010),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=9),
-    faults=[during(2, 4, Reset(), on=one)],
-    guarantees=[Available(0.999), WithinDeadline(1.0), NoRetryStorm(attempts_per_call=1.2), Recovers(within=2.0)],
+    workload=Poisson(rate=100, seconds=7),
+    faults=[during(1.5, 3.5, Reset(), on=one)],
+    guarantees=[Available(0.99), WithinDeadline(1.0), NoRetryStorm(attempts_per_call=1.2), Recovers(within=2.0)],
 )
 
 

@@ -11,8 +11,8 @@ from stormproof import PeakEwma, Policy, Retry, RoundRobin
 ROLLING_RESTART = Scenario(
     servers=Servers(4, service_time=0.010),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=2.0, idempotent=True, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=11),
-    faults=[at(1.5 * turn + 1, Restart(downtime=0.3), on=named(f"server-{turn}")) for turn in range(4)],
+    workload=Poisson(rate=100, seconds=9),
+    faults=[at(1.3 * turn + 0.7, Restart(downtime=0.3), on=named(f"server-{turn}")) for turn in range(4)],
     guarantees=[Available(1.0), NothingLost(), Recovers(within=2.0)],
 )
 

@@ -1,4 +1,4 @@
-"""One server turns slow for six seconds. The callers should hardly notice."""
+"""One of four servers turns slow for six seconds. The callers should hardly notice."""
 
 from dataclasses import replace
 
@@ -9,26 +9,26 @@ from harness import Available, AvoidsFaulty, Client, Fast, NoRetryStorm, Poisson
 from stormproof import LeastRequest, PeakEwma, Policy, Retry, RoundRobin
 
 SLOW_SERVER = Scenario(
-    servers=Servers(5),
+    servers=Servers(4),
     client=Client(balancer=PeakEwma(), policy=Policy(timeout=1.0, retry=Retry(attempts=3))),
-    workload=Poisson(rate=100, seconds=11),
-    faults=[during(3, 9, Latency(0.300, jitter=0.050), on=one)],
+    workload=Poisson(rate=100, seconds=8),
+    faults=[during(1.5, 7.5, Latency(0.300, jitter=0.050), on=one)],
     guarantees=[Available(0.99), Fast(p90=0.050, grace=1.0), NoRetryStorm(attempts_per_call=1.2)],
 )
 
 
-@pytest.mark.parametrize("balancer", [PeakEwma(), LeastRequest(), LeastRequest(choices=None)], ids=repr)
+@pytest.mark.parametrize("balancer", [LeastRequest(), LeastRequest(choices=None)], ids=repr)
 def test_callers_stay_fast(run, balancer):
     """Balancers that watch load leave the slow server within a second."""
     run(replace(SLOW_SERVER, client=replace(SLOW_SERVER.client, balancer=balancer))).check()
 
 
 def test_peak_ewma_only_looks_in_now_and_then(run):
-    """Peak EWMA sends the slow server one call at a time, to see whether it has come round."""
+    """Peak EWMA leaves it as well, and sends it one call at a time, to see whether it has come round."""
     promises = [*SLOW_SERVER.guarantees, AvoidsFaulty(within=1.0, share=0.05)]
     run(replace(SLOW_SERVER, guarantees=promises)).check()
 
 
 def test_round_robin_does_not_notice(run):
-    """Round robin keeps sending one call in five to the slow server."""
+    """Round robin keeps sending one call in four to the slow server."""
     assert run(replace(SLOW_SERVER, client=replace(SLOW_SERVER.client, balancer=RoundRobin()))).broken == ["Fast"]

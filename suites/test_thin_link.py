@@ -10,8 +10,8 @@ THIN_LINK = Scenario(
         balancer=PeakEwma(),
         policy=Policy(timeout=2.0, attempt_timeout=0.5, idempotent=True, retry=Retry(attempts=3)),
     ),
-    workload=Poisson(rate=100, seconds=11),
-    faults=[during(2, 6, Bandwidth(2000), on=one)],
+    workload=Poisson(rate=100, seconds=9),
+    faults=[during(1, 4, Bandwidth(2000), on=one)],
     guarantees=[Available(0.99), WithinDeadline(2.0), Fast(p90=0.050, grace=1.0), Recovers(within=3.0)],
 )
 

@@ -10,8 +10,8 @@ from stormproof import Policy, Retry, RoundRobin
 TOTAL_OUTAGE = Scenario(
     servers=Servers(3),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0, retry=Retry(attempts=4))),
-    workload=Poisson(rate=100, seconds=10),
-    faults=[during(3, 6, Errors(1.0), on=every)],
+    workload=Poisson(rate=100, seconds=8),
+    faults=[during(2, 5, Errors(1.0), on=every)],
     guarantees=[NoRetryStorm(attempts_per_call=1.2), WithinDeadline(1.0), Recovers(within=1.0)],
 )
 
@@ -27,8 +27,8 @@ def test_callers_come_back_when_nobody_was_there(run):
         Scenario(
             servers=TOTAL_OUTAGE.servers,
             client=TOTAL_OUTAGE.client,
-            workload=Closed(callers=4, seconds=9, think=0.02),
-            faults=[during(2, 5, Refuse(), on=every)],
+            workload=Closed(callers=4, seconds=7, think=0.02),
+            faults=[during(1, 4, Refuse(), on=every)],
             guarantees=[WithinDeadline(1.0), Recovers(within=2.0)],
         )
     ).check()

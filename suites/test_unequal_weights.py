@@ -10,7 +10,7 @@ from stormproof import LeastRequest, Policy, RandomChoice, RoundRobin
 UNEQUAL_WEIGHTS = Scenario(
     servers=Servers(3, weights=(5, 2, 1)),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0)),
-    workload=Steady(rate=150, seconds=5),
+    workload=Steady(rate=150, seconds=4),
     guarantees=[Available(1.0), WeightedShare()],
 )
 

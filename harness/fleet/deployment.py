@@ -31,7 +31,6 @@ from harness.node.journal import read_journal
 from harness.node.ready import wait_ready
 from harness.proxy.control import Control
 from harness.scenario import Servers
-
 from protos import control_pb2, control_pb2_grpc
 
 #: Seconds that a server may need until it answers, and that a graceful stop may take.
@@ -41,7 +40,9 @@ READY, GRACE = 15.0, 5.0
 class LocalServer:
     """One server: its process, its proxy, and how it is told to misbehave."""
 
-    def __init__(self, named: Named, servers: Servers, keeper: Keeper, control: Control, folder: Path, prefix: str) -> None:
+    def __init__(
+        self, named: Named, servers: Servers, keeper: Keeper, control: Control, folder: Path, prefix: str
+    ) -> None:
         self.name = named.name
         self.named = named
         self.proxy = f"{prefix}{named.name}"
@@ -59,7 +60,9 @@ class LocalServer:
         self._lock = threading.Lock()
 
     def open_proxy(self) -> None:
-        self.address = self._control.create(self.proxy, upstream=f"127.0.0.1:{self.port}", listen=f"127.0.0.1:{free_port()}")
+        self.address = self._control.create(
+            self.proxy, upstream=f"127.0.0.1:{self.port}", listen=f"127.0.0.1:{free_port()}"
+        )
 
     def spawn(self) -> None:
         """Starts the process; `wait_ready` says when it answers."""
@@ -128,7 +131,9 @@ class LocalServer:
     def touched(self, fault: ServerFault) -> int:
         """How often `fault` acted since it was applied, by the server's own count."""
         with self._lock, self._told() as stub:
-            return max(0, self._count(fault, stub.Observe(control_pb2.ObserveRequest(), timeout=2)) - self._counted[fault])
+            return max(
+                0, self._count(fault, stub.Observe(control_pb2.ObserveRequest(), timeout=2)) - self._counted[fault]
+            )
 
     def _behave(self) -> Any:
         behaviour = control_pb2.Behaviour()
@@ -162,6 +167,7 @@ class Deployment:
         self.servers = {
             named.name: LocalServer(named, servers, keeper, control, folder, prefix) for named in servers.all()
         }
+        self._toxics_acted: dict[tuple[Fault, str], int | None] = {}  # by the proxy's count, before each fault
         self._client: Process | None = None
         self._client_down = False
         self._start_client: Callable[[int], Process] | None = None
@@ -237,6 +243,7 @@ class Deployment:
             case Refuse():
                 self._control.disable(server.proxy)
             case NetworkFault():
+                self._toxics_acted[fault, on] = self._control.touched(server.proxy)
                 self._control.add(server.proxy, fault.toxics())
             case Kill():
                 return server.kill()
@@ -279,10 +286,15 @@ class Deployment:
                 server.behave(fault)
         return time.monotonic()
 
-    def touched(self, fault: Fault, on: str) -> int:
+    def touched(self, fault: Fault, on: str) -> int | None:
+        """How often server or proxy counted `fault` to act; None where only the traffic can tell."""
         if isinstance(fault, ServerFault):
             return self._victim(fault, on).touched(fault)
-        return 0
+        if on == "client":
+            return None
+        before = self._toxics_acted.get((fault, on))
+        now = self._control.touched(self._victim(fault, on).proxy) if before is not None else None
+        return None if now is None or before is None else now - before
 
     def _victim(self, fault: Fault, on: str) -> LocalServer:
         if on not in self.servers:
@@ -333,7 +345,8 @@ class Deployment:
         return began
 
     def _heal_client(self, fault: Fault) -> float:
-        assert self._client is not None and self._start_client is not None
+        assert self._client is not None
+        assert self._start_client is not None
         if isinstance(fault, Pause):
             if self._client.alive:
                 self._client.signal(signal.SIGCONT)

@@ -128,15 +128,11 @@ class Keeper:
     def _start(self, what: str, log: Path, **order: Any) -> Process:
         with self._changed:
             key = len(self._processes)
-            process = Process(
-                what, Path(log).absolute(), send=partial(self._signal, key), wait_for=self._await
-            )
+            process = Process(what, Path(log).absolute(), send=partial(self._signal, key), wait_for=self._await)
             self._processes.append(process)
         self._send(Start(key=key, log=str(process.log), **order))
         if not self._await(lambda: process.pid or process.refused, _START_SECONDS):
-            raise FleetError(
-                f"cannot start {what}: it was not up after {_START_SECONDS:g} s; its log is {process.log}"
-            )
+            raise FleetError(f"cannot start {what}: it was not up after {_START_SECONDS:g} s; its log is {process.log}")
         if process.refused:
             raise FleetError(f"cannot start {what}: {process.refused}")
         return process
@@ -147,9 +143,7 @@ class Keeper:
             ticket = self._tickets
         self._send(Signal(key=key, signum=signum, ticket=ticket))
         if not self._await(lambda: ticket in self._signalled, _ANSWER_SECONDS):
-            raise FleetError(
-                f"the keeper (pid {self.pid}) gave no answer for {_ANSWER_SECONDS:g} s; is it stopped?"
-            )
+            raise FleetError(f"the keeper (pid {self.pid}) gave no answer for {_ANSWER_SECONDS:g} s; is it stopped?")
         return self._signalled.pop(ticket)
 
     def _send(self, order: Order) -> None:

@@ -94,10 +94,12 @@ class Loop:
         if descriptor != TELL_FD:
             self._foreign.append(descriptor)
 
-    def _forget(self, descriptor: int) -> None:
-        self._selector.unregister(descriptor)
-        self._foreign.remove(descriptor)
-        os.close(descriptor)
+    def _stop_hearing(self, child: Child) -> None:
+        if child.tells is not None:
+            self._selector.unregister(child.tells)
+            self._foreign.remove(child.tells)
+            os.close(child.tells)
+            child.tells = None
 
     def _watch_harness(self, harness: int) -> None:
         try:
@@ -166,8 +168,7 @@ class Loop:
             for line in lines:
                 self._heard(child, line.decode(errors="replace"))
             if not data:
-                self._forget(child.tells)
-                child.tells = None
+                self._stop_hearing(child)
                 # A command closes its end by being executed; whatever died instead is seen to exit.
                 self._heard(child, BEGUN)
 
@@ -200,8 +201,7 @@ class Loop:
             _say(messages.Continued(key=child.key))
         else:
             self._hear(child)
-            if child.tells is not None:  # a descendant of it still holds the other end
-                self._forget(child.tells)
+            self._stop_hearing(child)  # a descendant of it may still hold the other end
             del self._children[pid], self._by_key[child.key]
             _say(messages.Exited(key=child.key, code=os.waitstatus_to_exitcode(status), at=at))
 
@@ -244,9 +244,7 @@ def _preload(modules: Sequence[str]) -> None:
         except Exception as error:
             _give_up(f"cannot import {name}, which it is to preload ({type(error).__name__}: {error})")
         if (threads := psutil.Process().num_threads()) > 1:
-            _give_up(
-                f"cannot preload {name}: importing it starts {threads - 1} threads, and no fork would be safe"
-            )
+            _give_up(f"cannot preload {name}: importing it starts {threads - 1} threads, and no fork would be safe")
     gc.collect()
     gc.freeze()  # the collector would else write to, and so copy, every page that the children share
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -138,7 +137,12 @@ class LocalFleet:
     def _last_words(self) -> str:
         log = self.folder / "toxiproxy.log"
         lines = log.read_text(errors="replace").splitlines()[-3:] if log.exists() else []
-        return "exit status " + str(self._toxiproxy.wait(1.0) if self._toxiproxy else None) + ", " + " / ".join(lines or ["no output"])
+        return (
+            "exit status "
+            + str(self._toxiproxy.wait(1.0) if self._toxiproxy else None)
+            + ", "
+            + " / ".join(lines or ["no output"])
+        )
 
 
 def _client_faults(scenario: Scenario, plan: Plan) -> Iterator[str]:

@@ -75,8 +75,8 @@ class Process:
         TimeoutError after `timeout` seconds; FleetError if it has ended instead.
         """
         self._wait_for(lambda: self._stopped_at or self._exit, timeout)
-        if self._exit is not None:
-            raise FleetError(f"{self!r} cannot be stopped: it has ended with status {self._exit.code}")
+        if not self.alive:
+            raise FleetError(f"{self!r} cannot be stopped: it has ended with status {self.wait()}")
         if self._stopped_at is None:
             raise TimeoutError(f"{self!r} was not stopped after {timeout:g} s")
         return self._stopped_at

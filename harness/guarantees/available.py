@@ -41,6 +41,4 @@ class Available(Promise):
         good = len(calls) - len(bad)
         share = f" ({good / len(calls):.4f})" if calls else ""
         measured = f"{good} of {len(calls)} calls were ok{share}"
-        return self.verdict(
-            f"at least {self.at_least:g}", Finding(word=word, measured=measured, why=tuple(why))
-        )
+        return self.verdict(f"at least {self.at_least:g}", Finding(word=word, measured=measured, why=tuple(why)))

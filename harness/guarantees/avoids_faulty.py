@@ -38,30 +38,30 @@ class AvoidsFaulty(Promise):
     def check(self, history: History) -> Verdict:
         bound = f"at most {self.share:g} of the attempts from {self.within:g} s on"
         faults_on: dict[str, list[Acted]] = {server.name: [] for server in history.servers}
+        spans: dict[tuple[float, float | None], Acted] = {}
         for acted in history.faults:
             if acted.on in faults_on and acted.began is not None:
                 faults_on[acted.on].append(acted)
-        # One claim for all servers that were hit at once: fleets of thousands are hit by the majority.
-        spans = {(acted.began, acted.healed): acted for faults in faults_on.values() for acted in faults}
+                # One claim for all servers that are hit at once: of a simulated fleet, that may be thousands.
+                spans.setdefault((acted.began, acted.healed), acted)
         if not spans:
             return self.verdict(bound, unjudged("no fault acted on a server"))
         attempts = evidence.tries(history)
         return self.verdict(bound, *(self._judged(acted, faults_on, attempts) for acted in spans.values()))
 
-    def _judged(
-        self, acted: Acted, faults_on: Mapping[str, Sequence[Acted]], attempts: Sequence[Try]
-    ) -> Finding:
+    def _judged(self, acted: Acted, faults_on: Mapping[str, Sequence[Acted]], attempts: Sequence[Try]) -> Finding:
         begun = [t for t in attempts if self._settled(acted, t.at)]
-        free = [t for t in begun if not all(_faulty(faults, t.at) for faults in faults_on.values())]
+        free = begun
+        if all(faults_on.values()):
+            free = [t for t in begun if not all(_faulty(faults, t.at) for faults in faults_on.values())]
         if not free:
             return unjudged(self._reason(acted, every=bool(begun)))
-        to = Counter(
-            t.server for t in free if any(self._settled(f, t.at) for f in faults_on.get(t.server, ()))
-        )
+        to = Counter(t.server for t in free if any(self._settled(f, t.at) for f in faults_on.get(t.server, ())))
         n, bad = len(free), to.total()
         word = at_most(bad, n, self.share)
         parts = [f"{name} got {count / n:.3f}" for name, count in to.most_common(3)]
-        measured = f"{', '.join(parts) or 'faulty servers got none'} of {n} attempts"
+        together = f" ({bad / n:.3f} together)" if len(to) > 1 else ""
+        measured = f"{', '.join(parts) or 'faulty servers got none'} of {n} attempts{together}"
         why: list[str] = []
         if word == "broken":
             first, last = min(t.at for t in free), max(t.at for t in free)

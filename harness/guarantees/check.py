@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.guarantees.base import LINES, Guarantee, Verdict
-from harness.history import History, reconcile
+from harness.history import Acted, History, reconcile
 
 
 def check_all(history: History, guarantees: Iterable[Guarantee]) -> tuple[Verdict, ...]:
@@ -25,12 +25,16 @@ def distrust(history: History) -> tuple[str, ...]:
     """Why nothing may be claimed from this history; empty when something may."""
     doubts = [*history.problems, *reconcile(history)]
     for acted in history.faults:
-        name = f"{acted.fault} on {acted.on} at {acted.start:.1f} s"
         if acted.problem or acted.began is None:
-            doubts.append(f"{name} could not be applied: {acted.problem or 'it was never seen to act'}")
-        elif not acted.touched:
-            doubts.append(f"{name} touched no traffic")
+            doubts.append(f"{_named(acted)} could not be applied: {acted.problem or 'it was never seen to act'}")
+        # One that comes back (a flapping server) need not meet traffic every time, but it must once.
+        elif not any(other.touched for other in history.faults if (other.fault, other.on) == (acted.fault, acted.on)):
+            doubts.append(f"{_named(acted)} touched no traffic")
     return tuple(doubts)
+
+
+def _named(acted: Acted) -> str:
+    return f"{acted.fault} on {acted.on} at {acted.start:.1f} s"
 
 
 def _checked(guarantee: Guarantee, history: History) -> Verdict:
@@ -41,6 +45,4 @@ def _checked(guarantee: Guarantee, history: History) -> Verdict:
 
 
 def _unknown(guarantee: Guarantee, why: tuple[str, ...]) -> Verdict:
-    return Verdict(
-        guarantee=str(guarantee), verdict="unknown", measured="not judged", bound="", why=why[:LINES]
-    )
+    return Verdict(guarantee=str(guarantee), verdict="unknown", measured="not judged", bound="", why=why[:LINES])

@@ -30,9 +30,7 @@ def counted(history: History, grace: float) -> tuple[Operation, ...]:
 
 def spans(history: History) -> list[tuple[float, float]]:
     """When faults acted, from and to (inf: never healed), in order; those that hit many at once are one."""
-    found = {
-        (f.began, math.inf if f.healed is None else f.healed) for f in history.faults if f.began is not None
-    }
+    found = {(f.began, math.inf if f.healed is None else f.healed) for f in history.faults if f.began is not None}
     return sorted(found)
 
 
@@ -49,9 +47,7 @@ def tries(history: History) -> list[Try]:
 
 def first_tries(history: History) -> list[Try]:
     """The first attempt of every call; where the client told of none, the first request by the journals."""
-    told = [
-        Try(o.id, attempt.server, attempt.started) for o, attempt in history.attempts() if attempt.number == 1
-    ]
+    told = [Try(o.id, attempt.server, attempt.started) for o, attempt in history.attempts() if attempt.number == 1]
     if told:
         return told
     first: dict[int, Try] = {}
@@ -97,9 +93,7 @@ def call_line(word: str, history: History, operation: Operation) -> str:
         parts.append(f"{len(operation.attempts)} attempt" + "s" * (len(operation.attempts) > 1))
     parts.extend(_servers(history, operation))
     if operation.result != "ok":
-        parts.append(
-            f"{operation.result}: {operation.code}" + f" ({operation.detail[:80]})" * bool(operation.detail)
-        )
+        parts.append(f"{operation.result}: {operation.code}" + f" ({operation.detail[:80]})" * bool(operation.detail))
     return ", ".join(parts)
 
 

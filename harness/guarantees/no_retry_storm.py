@@ -30,9 +30,7 @@ class NoRetryStorm(Promise):
     attempts_per_call: float
 
     def __post_init__(self) -> None:
-        check(
-            self, bounded("attempts_per_call", self.attempts_per_call, 1, way_out="the first attempt counts")
-        )
+        check(self, bounded("attempts_per_call", self.attempts_per_call, 1, way_out="the first attempt counts"))
 
     def check(self, history: History) -> Verdict:
         bound = f"at most {self.attempts_per_call:g} a call"
@@ -41,9 +39,7 @@ class NoRetryStorm(Promise):
             return self.verdict(bound, unjudged("neither the client nor any server told of an attempt"))
         windows = [calls for calls in _windows(history) if len(calls) >= CALLS]
         if not windows:
-            return self.verdict(
-                bound, unjudged(f"{len(history.operations)} calls counted, {CALLS} needed to judge")
-            )
+            return self.verdict(bound, unjudged(f"{len(history.operations)} calls counted, {CALLS} needed to judge"))
         worst = max(windows, key=lambda calls: _load(calls, requests))
         return self.verdict(bound, self._judged(history, worst, requests))
 
@@ -55,9 +51,7 @@ class NoRetryStorm(Promise):
         if max(attempts, received) <= self.attempts_per_call + 1e-9:
             return Finding(word="held", measured=measured)
         most = max(calls, key=lambda call: max(_attempts((call,)), requests[call.id]))
-        return Finding(
-            word="broken", measured=measured, why=tuple(evidence.call_lines("most", history, most))
-        )
+        return Finding(word="broken", measured=measured, why=tuple(evidence.call_lines("most", history, most)))
 
 
 def _windows(history: History) -> list[tuple[Operation, ...]]:

@@ -48,8 +48,7 @@ def _items(history: History, items: int) -> Finding:
     why: list[str] = []
     if word == "broken":
         why = [
-            f"never done: item {', '.join(map(str, absent[:5]))}"
-            + f" and {len(absent) - 5} more" * (len(absent) > 5)
+            f"never done: item {', '.join(map(str, absent[:5]))}" + f" and {len(absent) - 5} more" * (len(absent) > 5)
         ]
     elif word == "unknown":
         why = [f"items: {doubt(0, items, 0.0)}"]

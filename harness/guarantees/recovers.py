@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faults.base import bounded, check
 from harness.guarantees import evidence
 from harness.guarantees.base import Finding, Promise, Verdict, Word, overall, unjudged
+from harness.guarantees.evidence import Try
 from harness.guarantees.statistics import at_most, doubt
 from harness.history import Acted, History, Operation
 
@@ -52,9 +54,10 @@ class Recovers(Promise):
         spells = _spells(history, self.within)
         if not spells:
             return self.verdict(bound, unjudged("there was no fault to recover from"))
-        return self.verdict(bound, *(self._judged(history, spell) for spell in spells))
+        tries = evidence.tries(history)
+        return self.verdict(bound, *(self._judged(history, spell, tries) for spell in spells))
 
-    def _judged(self, history: History, spell: _Spell) -> Finding:
+    def _judged(self, history: History, spell: _Spell, tries: Sequence[Try]) -> Finding:
         unhealed = [acted for acted in spell.faults if acted.healed is None]
         if unhealed:
             return unjudged(f"{evidence.fault_line(unhealed[0])} was never healed")
@@ -62,10 +65,11 @@ class Recovers(Promise):
         if len(spell.calls) < CALLS:
             when = f"{self.within:g} s after {evidence.fault_line(last)}"
             return unjudged(f"{len(spell.calls)} calls from {when}, {CALLS} needed to judge")
-        findings = [self._success(history, spell), *self._shares(history, spell)]
+        findings = [self._success(history, spell), *self._shares(history, spell, tries)]
         word = overall([finding.word for finding in findings])
         why = [line for finding in findings if finding.word == word for line in finding.why]
-        measured = ", ".join(finding.measured for finding in findings)
+        # The second is of the server that got the least, or there is none.
+        measured = ", ".join(finding.measured for finding in findings[:2])
         return Finding(
             word=word,
             measured=f"{measured}, over {len(spell.calls)} calls from {_healed(last) + self.within:.3f} s",
@@ -83,10 +87,10 @@ class Recovers(Promise):
             why = [f"not ok: {doubt(len(bad), n, 1 - self.success)}"]
         return Finding(word=word, measured=f"{1 - len(bad) / n:.4f} were ok", why=tuple(why))
 
-    def _shares(self, history: History, spell: _Spell) -> list[Finding]:
+    def _shares(self, history: History, spell: _Spell, tries: Sequence[Try]) -> list[Finding]:
         """One finding for each healed server that is due calls at all, those with the least of them first."""
         calls = {call.id for call in spell.calls}
-        got = Counter(t.server for t in evidence.tries(history) if t.operation in calls)
+        got = Counter(t.server for t in tries if t.operation in calls)
         fair = {name: share for name, share in evidence.due_shares(history.servers).items() if share}
         healed = {acted.on for acted in spell.faults if acted.on in fair}
         order = sorted(healed, key=lambda name: (got[name] / fair[name], name))

@@ -48,9 +48,7 @@ class Resumes(Promise):
             return Finding(word="held", measured=measured)
         shown = ", ".join(map(str, again[:5]))
         why = f"executed again: items {shown}" + " ..." * (len(again) > 5)
-        return Finding(
-            word="broken", measured=measured, why=(f"{why}; allowed are {self.every * interruptions}",)
-        )
+        return Finding(word="broken", measured=measured, why=(f"{why}; allowed are {self.every * interruptions}",))
 
 
 def _unfit(history: History) -> str:
@@ -84,12 +82,7 @@ def _complete(history: History) -> Finding:
 
 def _marked(times: dict[int, list[Execution]]) -> Finding:
     """Whether every execution after the first said so (guarantee 91: never silently exactly-once)."""
-    silent = [
-        (item, e)
-        for item, executions in times.items()
-        for e in executions[1:]
-        if not (e.repeat or e.sent > 1)
-    ]
+    silent = [(item, e) for item, executions in times.items() for e in executions[1:] if not (e.repeat or e.sent > 1)]
     measured = f"{len(silent)} repeats were not marked as such"
     if not silent:
         return Finding(word="held", measured=measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -30,7 +31,7 @@ def judged(history: History, due: Mapping[str, float], width: float) -> Finding:
         return unjudged("no first attempt of a call that was due while no fault acted")
     words = _words(counts, due, width)
     word = overall(list(words.values()))
-    far = sorted(due, key=lambda name: abs(counts[name] - total * due[name]) / (due[name] or 1), reverse=True)
+    far = sorted(due, key=lambda name: _off(counts[name], total * due[name]), reverse=True)
     measured = f"{_share(far[0], counts, due)}, of {total} calls, furthest from its due"
     why: list[str] = []
     if word == "broken":
@@ -38,6 +39,13 @@ def judged(history: History, due: Mapping[str, float], width: float) -> Finding:
     elif word == "unknown":
         why = [_doubt(counts, due, far[0])]
     return Finding(word=word, measured=measured, why=tuple(why))
+
+
+def _off(count: int, due: float) -> float:
+    """How far off its due a count is, as a fraction of it."""
+    if due:
+        return abs(count - due) / due
+    return math.inf if count else 0.0
 
 
 def _words(counts: Mapping[str, int], due: Mapping[str, float], width: float) -> dict[str, Word]:
@@ -79,9 +87,7 @@ def _doubt(counts: Mapping[str, int], due: Mapping[str, float], far: str) -> str
     total = sum(counts.values())
     fewest = min(share for share in due.values() if share)
     if total * fewest < EXPECTED:
-        return (
-            f"{total} calls counted, {EXPECTED / fewest:.0f} needed to expect {EXPECTED:.0f} on every server"
-        )
+        return f"{total} calls counted, {EXPECTED / fewest:.0f} needed to expect {EXPECTED:.0f} on every server"
     return f"{far} is off its due, but {total} calls cannot tell that from chance (broken is below {ALPHA:g})"
 
 

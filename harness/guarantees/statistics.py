@@ -19,12 +19,14 @@ from harness.guarantees.base import ALPHA, Word
 SAMPLES = 20
 #: Chi-square is an approximation; from this many expected calls a cell on it is a good one (guarantees.md).
 EXPECTED = 50.0
+#: Fractions that differ by less are the same: 1 - 0.9 is a little less than 0.1.
+SAME = 1e-9
 
 
 def needed(allowed: float) -> int:
     """How many samples `held` needs: 20, and enough to tell the bound from 0 and from 1 by one sample."""
     narrow = min(allowed, 1 - allowed)
-    return SAMPLES if narrow <= 0 else max(SAMPLES, math.ceil(1 / narrow - 1e-6))
+    return SAMPLES if narrow <= 0 else max(SAMPLES, math.ceil(1 / max(narrow, SAME) - 1e-6))
 
 
 def chance(bad: int, n: int, allowed: float) -> float:
@@ -42,17 +44,15 @@ def at_most(bad: int, n: int, allowed: float) -> Word:
     unknown: between.
     """
     if not 0 <= bad <= n or not 0 <= allowed <= 1:
-        raise ValueError(
-            f"at_most: bad must be from 0 to n and allowed from 0 to 1; got {bad}, {n} and {allowed}"
-        )
-    if bad <= n * (allowed + 1e-9):  # 1 - 0.9 is a little less than 0.1
+        raise ValueError(f"at_most: bad must be from 0 to n and allowed from 0 to 1; got {bad}, {n} and {allowed}")
+    if bad <= n * (allowed + SAME):
         return "held" if n >= needed(allowed) else "unknown"
     return "broken" if allowed == 0 or chance(bad, n, allowed) < ALPHA else "unknown"
 
 
 def doubt(bad: int, n: int, allowed: float) -> str:
     """Why `at_most` of the same arguments is unknown."""
-    if bad <= n * (allowed + 1e-9):
+    if bad <= n * (allowed + SAME):
         return f"{n} counted, {needed(allowed)} needed to judge"
     return (
         f"{bad} of {n} are more than the fraction {allowed:.3g} allowed, but chance alone explains that with "
@@ -78,7 +78,7 @@ def within(count: int, n: int, low: float, high: float, alpha: float = ALPHA) ->
     least, most = interval(count, n, alpha)
     if least > high or most < low:
         return "broken"
-    inside = n * (low - 1e-9) <= count <= n * (high + 1e-9)
+    inside = n * (low - SAME) <= count <= n * (high + SAME)
     return "held" if inside and n * (low + high) / 2 >= EXPECTED else "unknown"
 
 

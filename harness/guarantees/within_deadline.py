@@ -44,9 +44,7 @@ class WithinDeadline(Promise):
         away = [acted for acted in history.faults if acted.on == "client"]
         limit = self.seconds + self.tolerance
         return [
-            c
-            for c in history.operations
-            if not any(evidence.overlaps(f, c.invoked, c.invoked + limit) for f in away)
+            c for c in history.operations if not any(evidence.overlaps(f, c.invoked, c.invoked + limit) for f in away)
         ]
 
     def _ended(self, history: History, calls: Sequence[Operation]) -> Finding:
@@ -54,15 +52,13 @@ class WithinDeadline(Promise):
         late = [call for call in calls if _lasted(call) > limit]
         word = at_most(len(late), len(calls), 0.0)
         worst = max(calls, key=_lasted, default=None)
-        measured = (
-            "not judged" if worst is None else f"the longest of {len(calls)} calls lasted {_told_time(worst)}"
-        )
+        measured = "not judged" if worst is None else f"the longest of {len(calls)} calls lasted {_told_time(worst)}"
         why: list[str] = []
         if word == "broken" and worst is not None:
             why = [f"too long: {len(late)} of {len(calls)} calls"]
             why += evidence.call_lines(f"worst, {_told_time(worst)}", history, worst)
         elif word == "unknown":
-            why = [doubt(0, len(calls), 0.0)]
+            why = [f"calls: {doubt(0, len(calls), 0.0)}"]
         return Finding(word=word, measured=measured, why=tuple(why))
 
     def _told(self, history: History, calls: Sequence[Operation]) -> Finding:
@@ -77,7 +73,7 @@ class WithinDeadline(Promise):
         told = "no deadline" if first.remaining is None else f"{first.remaining:.3f} s left"
         return Finding(
             word="broken",
-            measured=f"{len(bad)} of {len(requests)} requests came without their deadline",
+            measured=f"{len(bad)} of {len(requests)} requests came with no deadline or too late a one",
             why=(
                 f"first: call {first.operation} came to {first.server} at {first.received:.3f} s with {told}",
                 *evidence.call_lines("its call", history, known[first.operation]),

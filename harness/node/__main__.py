@@ -24,9 +24,7 @@ def main(words: list[str] | None = None) -> int:
         help="seconds a reply takes (default %(default)s)",
     )
     add("--workers", type=int, default=defaults.workers, help="calls that work at once (default %(default)s)")
-    add(
-        "--journal", default=defaults.journal, help="file to append a record of every call to (default: none)"
-    )
+    add("--journal", default=defaults.journal, help="file to append a record of every call to (default: none)")
     add("--name", default=defaults.name, help="what it calls itself (default %(default)s)")
     add("--control-port", type=int, default=None, help="port to be told to misbehave on (default: none)")
     return serve(**vars(parser.parse_args(words)))

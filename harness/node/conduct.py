@@ -84,14 +84,10 @@ class Conduct:
 def _problems(asked: Behaviour) -> list[str]:
     rates = {"error_rate": asked.error_rate, "hang_rate": asked.hang_rate, "wrong_rate": asked.wrong_rate}
     problems = [
-        f"{name} must be a number, from 0 to 1; got {rate:g}"
-        for name, rate in rates.items()
-        if not 0 <= rate <= 1
+        f"{name} must be a number, from 0 to 1; got {rate:g}" for name, rate in rates.items() if not 0 <= rate <= 1
     ]
     if asked.error_rate > 0 and asked.error_code not in _CODES:
-        problems.append(
-            f"error_code must be the number of a gRPC status, from 1 to 16; got {asked.error_code}"
-        )
+        problems.append(f"error_code must be the number of a gRPC status, from 1 to 16; got {asked.error_code}")
     if not 0 <= asked.delay <= 3600:
         problems.append(f"delay must be seconds, from 0 to 3600; got {asked.delay:g}")
     if asked.limit < 0:

@@ -56,7 +56,7 @@ class Settings:
             bounded("port", self.port, 0, 65535)
             + bounded("control_port", self.control_port or 0, 0, 65535)
             + bounded("service_time", self.service_time, 0, 3600, way_out="seconds")
-            + bounded("workers", self.workers, 1, 1_000_000),
+            + bounded("workers", self.workers, 1),
         )
 
 
@@ -118,23 +118,21 @@ def _server() -> grpc.aio.Server:
 def _listen(server: grpc.aio.Server, host: str, port: int, option: str) -> int:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
+        _try(host, port)
         return server.add_insecure_port(address)
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise OSError(
-            f"cannot listen on {address}: {_reason(host, port)}; choose another port with {option} "
+            f"cannot listen on {address}: {reason}; choose another port with {option} "
             "(0 picks a free one), or stop the program that listens there"
         ) from error
 
 
-def _reason(host: str, port: int) -> str:
-    """Why `port` cannot be opened; gRPC does not say."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.bind((host, port))
-    except OSError as error:
-        return error.strerror or str(error)
-    return "gRPC could not open it"
+def _try(host: str, port: int) -> None:
+    """OSError if `port` cannot be opened: gRPC would log a line of its own, and not tell its caller why."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
 
 
 def _say_ready(settings: Settings, ready: Ready) -> None:

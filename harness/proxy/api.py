@@ -75,9 +75,7 @@ class Api:
         made: list[dict[str, object]] = []
         try:
             items = wire.many(await request.read())
-            wanted = [
-                wire.asked(item, where=f" at proxy {number}") for number, item in enumerate(items, start=1)
-            ]
+            wanted = [wire.asked(item, where=f" at proxy {number}") for number, item in enumerate(items, start=1)]
             for asked in wanted:
                 made.append(_show(await self._as_asked(asked) or await self._make(asked)))
         except (Refusal, ValueError, OSError) as error:
@@ -188,9 +186,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPRequestEntityTooLarge:
         return _error(Refusal(413, f"bad request body: more than {MOST_BODY} bytes"))
     except Exception as error:
-        logging.getLogger(__name__).exception(
-            "stormproof's Toxiproxy failed on %s %s", request.method, request.path
-        )
+        logging.getLogger(__name__).exception("stormproof's Toxiproxy failed on %s %s", request.method, request.path)
         return _error(Refusal(500, f"{type(error).__name__}: {error}"))
 
 
@@ -249,8 +245,6 @@ def _metrics(accounts: dict[str, Account]) -> str:
             metrics.render(metrics.RECEIVED, "Bytes that came from the sender of a direction.", received),
             metrics.render(metrics.SENT, "Bytes that went to the receiver of a direction.", sent),
             metrics.render(metrics.CONNECTIONS, "Connections that were accepted.", connections),
-            metrics.render(
-                metrics.ACTED, "How often a toxic delayed, dropped, cut or ended something.", acted
-            ),
+            metrics.render(metrics.ACTED, "How often a toxic delayed, dropped, cut or ended something.", acted),
         )
     )

@@ -73,9 +73,7 @@ class Control:
             return str(proxy.listen)
 
     def add(self, name: str, toxics: Iterable[Toxic]) -> None:
-        """Adds all `toxics` to the proxy, or none: when one is refused, those before it are taken away
-        again.
-        """
+        """Adds all `toxics` to the proxy, or none: when one is refused, those before it are taken away again."""
         added: list[Toxic] = []
         with self._lock(name):
             try:
@@ -133,9 +131,7 @@ class Control:
         return totals
 
     def touched(self, name: str) -> int | None:
-        """How often toxics of the proxy acted since the server started; None where the server does not
-        count that.
-        """
+        """How often toxics of the proxy acted since the server started; None where the server does not count that."""
         text = self._metrics()
         if not metrics.counts(text, metrics.ACTED):
             return None
@@ -145,9 +141,7 @@ class Control:
         answer = self._http.get("/version", timeout=limits).json()
         version = answer.get("version") if isinstance(answer, dict) else None
         if not isinstance(version, str):
-            raise ToxiproxyError(
-                f"GET {self._http.url}/version: {answer!r} is no version; is this a Toxiproxy?"
-            )
+            raise ToxiproxyError(f"GET {self._http.url}/version: {answer!r} is no version; is this a Toxiproxy?")
         return version
 
     def _take_away(self, name: str, toxics: Iterable[Toxic]) -> None:
@@ -181,9 +175,7 @@ class Control:
             return ""
 
     def _proxy(self, name: str) -> Any:
-        """The package's object of the proxy; made from its name alone, where another process created the
-        proxy.
-        """
+        """The package's object of the proxy; made from its name alone, where another process created the proxy."""
         if name not in self._proxies:
             self._proxies[name] = self._proxy_class(**self._http.get(f"/proxies/{name}").json())
         return self._proxies[name]
@@ -193,9 +185,7 @@ class Control:
 
 
 class _Http:
-    """What takes the place of the package's APIConsumer: the same three methods, for one server, and they
-    raise.
-    """
+    """What takes the place of the package's APIConsumer: the same three methods, for one server, and they raise."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -233,9 +223,7 @@ class _Http:
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
             session = self._local.session = requests.Session()
-            session.trust_env = (
-                False  # an HTTP proxy of the environment is not between us and a test's server
-            )
+            session.trust_env = False  # an HTTP proxy of the environment is not between us and a test's server
         return session
 
 

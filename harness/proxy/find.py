@@ -92,11 +92,7 @@ def _real(environ: Mapping[str, str]) -> Found | None:
     if on_path is not None:
         return Found(name="toxiproxy", command=(on_path,), why=f"{on_path} is on PATH")
     there = installed(environ)
-    return (
-        None
-        if there is None
-        else Found(name="toxiproxy", command=(str(there),), why=f"{there} was installed")
-    )
+    return None if there is None else Found(name="toxiproxy", command=(str(there),), why=f"{there} was installed")
 
 
 def _builtin(why: str) -> Found:

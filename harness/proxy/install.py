@@ -71,9 +71,7 @@ def _go(environ: Mapping[str, str]) -> str:
     found = re.match(r"go(\d+)\.(\d+)", told)
     if found is not None and (int(found[1]), int(found[2])) < OLDEST_GO:
         oldest = ".".join(map(str, OLDEST_GO))
-        raise ToxiproxyError(
-            f"Toxiproxy {VERSION} needs Go {oldest} or later; {go} is {told}: update it, or {WAY_OUT}"
-        )
+        raise ToxiproxyError(f"Toxiproxy {VERSION} needs Go {oldest} or later; {go} is {told}: update it, or {WAY_OUT}")
     return go
 
 
@@ -98,14 +96,10 @@ def _put(built: Path, folder: Path) -> None:
 
 
 def _run(command: list[str], environ: Mapping[str, str]) -> str:
-    """What `command` printed. GOTOOLCHAIN=local: a Go that is too old says so instead of downloading
-    another one.
-    """
+    """What `command` printed. GOTOOLCHAIN=local: a Go that is too old says so instead of downloading another one."""
     environ = {**environ, "GOTOOLCHAIN": "local"}
     try:
-        done = subprocess.run(
-            command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ToxiproxyError(f"{' '.join(command)} did not work: {error}; {WAY_OUT}") from error
     if done.returncode:

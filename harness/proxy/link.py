@@ -14,15 +14,16 @@ import math
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import cast
 
 from harness.proxy.pipe import Pipe, Toxic
-from harness.proxy.toxics import Actions, Deliver, End
+from harness.proxy.stage import Actions, Deliver, End
 
-#: Bytes that the toxics of one link may hold before its sender has to wait: 0.1 s of 40 MB/s.
-HELD = 4 * 2**20
+#: Bytes that the toxics of one link may hold before its sender has to wait: half of what Toxiproxy's latency holds.
+HELD = 16 * 2**20
 #: Bytes that may wait for a socket to take them before the other one is read no more.
 UNSENT = 256 * 2**10
 LINGER_NONE = struct.pack("ii", 1, 0)
@@ -113,7 +114,8 @@ class Side(asyncio.Protocol):
             return
         if reset:
             sock = self.transport.get_extra_info("socket")
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+            with suppress(OSError):  # the peer may have been quicker
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
         self.transport.abort()
 
 
@@ -203,9 +205,7 @@ class Link:
             self._target.out.ended()
 
     def _arm(self) -> None:
-        """Sees to it that the pipe is woken in time; never before, since the loop's clock counts
-        milliseconds.
-        """
+        """Sees to it that the pipe is woken in time; never before, since the loop's clock counts milliseconds."""
         at = None if self._pipe is None else self._pipe.wake_at
         if at is None or (self._timer is not None and self._timer_at <= at):
             return
@@ -235,9 +235,7 @@ class Connection:
     gone.
     """
 
-    def __init__(
-        self, key: str, accepted: Callable[[Connection], None], over: Callable[[Connection], None]
-    ) -> None:
+    def __init__(self, key: str, accepted: Callable[[Connection], None], over: Callable[[Connection], None]) -> None:
         self._key = key
         self._over = over
         self._links: dict[str, Link] = {}

@@ -12,7 +12,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from harness.proxy.toxics import TYPES, Action, Actions, Deliver, End, Stage, Tally
+from harness.proxy.stage import Action, Actions, Deliver, End, Stage, Tally
+from harness.proxy.toxics import TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

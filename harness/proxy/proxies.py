@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from harness.proxy import address
 from harness.proxy.link import Connection, Flow, Side
 from harness.proxy.pipe import Toxic
-from harness.proxy.toxics import Tally
+from harness.proxy.stage import Tally
 
 #: Seconds until an upstream that does not answer counts as one that refuses.
 DIAL = 5.0
@@ -26,9 +26,7 @@ DOWN = "down"
 class Account:
     """What was counted for proxies of one name; it outlives them, as counters should."""
 
-    flows: dict[tuple[str, str, str], Flow] = field(
-        default_factory=dict
-    )  # by direction, listener and upstream
+    flows: dict[tuple[str, str, str], Flow] = field(default_factory=dict)  # by direction, listener and upstream
     tallies: dict[str, Tally] = field(default_factory=dict)  # by the toxic's name
     connections: int = 0
 
@@ -227,9 +225,7 @@ class Proxies:
             proxy.stop()
 
     async def reset(self) -> None:
-        """Enables all and removes all toxics. One that cannot listen keeps no other: the first error is
-        raised last.
-        """
+        """Enables all and removes all toxics. One that cannot listen keeps no other: the first error is raised last."""
         problems: list[Exception] = []
         for proxy in self.by_name.values():
             for toxic in proxy.toxics:

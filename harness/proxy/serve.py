@@ -58,12 +58,8 @@ async def _serve(host: str, port: int, seed: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.proxy.serve", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address of the HTTP API (default: %(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=8474, help="port of the HTTP API (default: %(default)s; 0: any)"
-    )
-    parser.add_argument(
-        "--seed", type=int, help="fixes which connections toxics take, and jitter (default: drawn)"
-    )
+    parser.add_argument("--port", type=int, default=8474, help="port of the HTTP API (default: %(default)s; 0: any)")
+    parser.add_argument("--seed", type=int, help="fixes which connections toxics take, and jitter (default: drawn)")
     return parser
 
 

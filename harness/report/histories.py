@@ -44,9 +44,7 @@ def read(path: Path) -> History:
         if head.pop("kind", None) != "history":
             raise ValueError(f"{path} is not a history of stormproof: its first line must be of kind history")
         if head.pop("schema") > SCHEMA:
-            raise ValueError(
-                f"{path} was written by a later stormproof; this one reads up to schema {SCHEMA}"
-            )
+            raise ValueError(f"{path} was written by a later stormproof; this one reads up to schema {SCHEMA}")
         found: dict[str, list[Any]] = {name: [] for name in RECORDS}
         for line in lines:
             record = msgspec.json.decode(line)
@@ -61,9 +59,7 @@ _KINDS = {kind: (name, record) for name, (kind, record) in RECORDS.items()}
 
 
 def _lines(history: History) -> Iterator[bytes]:
-    head = {
-        field.name: getattr(history, field.name) for field in fields(history) if field.name not in RECORDS
-    }
+    head = {field.name: getattr(history, field.name) for field in fields(history) if field.name not in RECORDS}
     yield msgspec.json.encode({"kind": "history", "schema": SCHEMA} | head)
     for name, (kind, _) in RECORDS.items():
         for record in getattr(history, name):

@@ -61,18 +61,14 @@ def _shown(scenario: ScenarioReport, history: History | None) -> Shown:
     return Shown(
         of=scenario,
         picture=Markup("") if history is None else picture.draw(history),
-        calls=()
-        if history is None
-        else tuple(picture.tell(c) for c in series.worst(history.operations, CALLS)),
+        calls=() if history is None else tuple(picture.tell(c) for c in series.worst(history.operations, CALLS)),
         shares=tuple((server, count, count / most) for server, count in shares),
         left_out=len(scenario.shares) - len(shares),
     )
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     for helper in (text.duration, text.moment, text.percent, text.ratio, text.span, text.tally):
         environment.filters[helper.__name__] = helper
     environment.globals |= {"signs": text.SIGNS, "nothing": text.NOTHING}

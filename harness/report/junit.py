@@ -8,12 +8,14 @@ of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Xml
 
 from harness.report.files import write_text
 from harness.report.model import GuaranteeReport, Report, ScenarioReport
+from harness.report.text import found
 
 #: The XML element that stands for a verdict; a test case without one has passed.
 _ELEMENTS = {"broken": "failure", "unknown": "error"}
@@ -31,9 +33,9 @@ def write(report: Report, folder: Path) -> Path:
         "time": f"{report.seconds:.3f}",
     }
     root = Xml.Element("testsuites", name="stormproof", **counts)
-    suite = Xml.SubElement(
-        root, "testsuite", name="stormproof", timestamp=report.started, skipped="0", **counts
-    )
+    # JUnit's schema knows no time zone.
+    timestamp = f"{datetime.fromisoformat(report.started):%Y-%m-%dT%H:%M:%S}"
+    suite = Xml.SubElement(root, "testsuite", name="stormproof", timestamp=timestamp, skipped="0", **counts)
     suite.append(_properties(report))
     suite.extend(cases)
     Xml.indent(root)
@@ -58,14 +60,12 @@ def _cases(scenario: ScenarioReport) -> Iterable[Xml.Element]:
 
 
 def _case(scenario: ScenarioReport, guarantee: GuaranteeReport) -> Xml.Element:
-    case = Xml.Element(
-        "testcase", classname=scenario.name, name=guarantee.name, time=f"{scenario.seconds:.3f}"
-    )
+    case = Xml.Element("testcase", classname=scenario.name, name=guarantee.name, time=f"{scenario.seconds:.3f}")
     if guarantee.verdict in _ELEMENTS:
-        message = f"{guarantee.verdict}: {guarantee.measured}, bound: {guarantee.bound}"
-        found = Xml.SubElement(case, _ELEMENTS[guarantee.verdict], type=guarantee.verdict, message=message)
+        message = f"{guarantee.verdict}: {found(guarantee.measured, guarantee.bound)}"
+        bad = Xml.SubElement(case, _ELEMENTS[guarantee.verdict], type=guarantee.verdict, message=message)
         again = (f"again: {scenario.again}",) if scenario.again else ()
-        found.text = "\n".join((*scenario.problems, *guarantee.why, *again))
+        bad.text = "\n".join((*scenario.problems, *guarantee.why, *again))
     return case
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.report.files import write_text
 from harness.report.model import GuaranteeReport, Report, ScenarioReport
-from harness.report.text import NOTHING, SIGNS, duration, moment, percent, ratio, tally
+from harness.report.text import NOTHING, SIGNS, duration, found, moment, percent, ratio, tally
 
 #: The page is kept below this many characters.
 LIMIT = 60_000
@@ -50,7 +50,7 @@ def _head(report: Report) -> Iterator[str]:
     words = [scenario.verdict for scenario in report.scenarios]
     yield f"## {SIGNS[report.verdict]} stormproof: {report.verdict}"
     yield (
-        f"{len(words)} scenarios: {tally(words) or 'none ran'}. "
+        f"Scenarios: {tally(words) or 'none ran'}. "
         f"Fleet {_code(report.fleet)}, proxy {_code(report.proxy)}, seed {report.seed}, "
         f"{moment(report.started)}, {duration(report.seconds)}."
     )
@@ -90,7 +90,7 @@ def _detail(scenario: ScenarioReport) -> Iterator[str]:
 
 
 def _reasons(guarantee: GuaranteeReport) -> Iterator[str]:
-    yield f"{guarantee.name}  {guarantee.verdict}: {guarantee.measured} (bound: {guarantee.bound})"
+    yield f"{guarantee.name}  {guarantee.verdict}: {found(guarantee.measured, guarantee.bound)}"
     yield from (f"    {line}" for line in guarantee.why[:REASONS])
     if len(guarantee.why) > REASONS:
         yield f"    and {len(guarantee.why) - REASONS} more lines, in report.html"

@@ -6,7 +6,6 @@ field's name is not part of its name in report.json (`from` is a word of Python'
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from typing import Annotated
 
 from harness.guarantees.base import Verdict, Word, overall
 from harness.history import Acted, History
-from harness.report import summary
+from harness.report import names, summary
 
 #: Grows by one when a field is removed or changes its meaning; a field that is added changes nothing.
 SCHEMA = 1
@@ -61,13 +60,9 @@ class FaultReport:
     name: Annotated[str, Told("the fault and its arguments")]
     on: Annotated[str, Told("the server that it hit; `client` is the client's own process")]
     from_: Annotated[float | None, Told("when it was seen to act; null: it could not be applied", "s")]
-    until: Annotated[
-        float | None, Told("when it was seen to be over; null: not before the fleet was stopped", "s")
-    ]
+    until: Annotated[float | None, Told("when it was seen to be over; null: not before the fleet was stopped", "s")]
     planned_from: Annotated[float, Told("when it should have begun to act", "s")]
-    planned_until: Annotated[
-        float | None, Told("when it should have been over; null: at the end of the run", "s")
-    ]
+    planned_until: Annotated[float | None, Told("when it should have been over; null: at the end of the run", "s")]
     touched: Annotated[int, Told("the attempts and requests that met it", "attempts")]
     problem: Annotated[str, Told("why it could not be applied; empty if it was")]
 
@@ -91,9 +86,7 @@ class ScenarioReport:
     doc: Annotated[str, Told("what it is about, in one line")]
     verdict: Annotated[
         Word,
-        Told(
-            "`broken` if a guarantee is; else `unknown` if one is, if there is none or a problem; else `held`"
-        ),
+        Told("`broken` if a guarantee is; else `unknown` if one is, if there is none or a problem; else `held`"),
     ]
     seed: Annotated[int, Told("what the run drew its chances from")]
     started: Annotated[str, Told("when its workload began (ISO 8601, UTC)")]
@@ -118,9 +111,7 @@ class ScenarioReport:
             "attempts",
         ),
     ]
-    faults: Annotated[
-        tuple[FaultReport, ...], Told("what was broken on purpose, in the order of the scenario")
-    ]
+    faults: Annotated[tuple[FaultReport, ...], Told("what was broken on purpose, in the order of the scenario")]
     guarantees: Annotated[tuple[GuaranteeReport, ...], Told("what was promised")]
     problems: Annotated[tuple[str, ...], Told("why the history cannot be trusted; empty if it can")]
     again: Annotated[str, Told("the command that runs it again with this seed; empty if there is none")]
@@ -159,14 +150,12 @@ class ScenarioReport:
             shares=summary.shares(history),
             faults=tuple(_fault(acted) for acted in history.faults),
             guarantees=tuple(
-                GuaranteeReport(
-                    name=v.guarantee, verdict=v.verdict, measured=v.measured, bound=v.bound, why=v.why
-                )
+                GuaranteeReport(name=v.guarantee, verdict=v.verdict, measured=v.measured, bound=v.bound, why=v.why)
                 for v in verdicts
             ),
             problems=history.problems,
             again=again,
-            history=HISTORY.format(_slug(name)),
+            history=HISTORY.format(names.slug(name)),
         )
 
 
@@ -174,16 +163,14 @@ class ScenarioReport:
 class Report:
     """Everything that one run of stormproof found."""
 
-    schema: Annotated[int, Told("version of this page; see above")]
+    schema: Annotated[int, Told("version of these tables; see above")]
     stormproof: Annotated[str, Told("version of stormproof that wrote it")]
     fleet: Annotated[str, Told("what the scenarios ran on: `sim`, `local` or `docker`")]
     proxy: Annotated[str, Told("the proxy that applied network faults, and its version")]
     seed: Annotated[int, Told("what the scenarios' own seeds were drawn from")]
     started: Annotated[str, Told("when the run began (ISO 8601, UTC)")]
     seconds: Annotated[float, Told("how long it took, starting and stopping the fleets included", "s")]
-    verdict: Annotated[
-        Word, Told("`broken` if a scenario is; else `unknown` if one is, or there is none; else `held`")
-    ]
+    verdict: Annotated[Word, Told("`broken` if a scenario is; else `unknown` if one is, or there is none; else `held`")]
     scenarios: Annotated[tuple[ScenarioReport, ...], Told("in the order in which they ran")]
 
     def __post_init__(self) -> None:
@@ -205,7 +192,11 @@ class Report:
         `proxy` is a name and a version ("toxiproxy 2.12.0"), `started` a time in UTC (ISO 8601), `seconds`
         the length of the whole run.
         """
-        distinct = _distinct(scenarios)
+        given = list(scenarios)
+        slugs = names.distinct(scenario.slug for scenario in given)
+        distinct = tuple(
+            replace(scenario, history=HISTORY.format(slug)) for scenario, slug in zip(given, slugs, strict=True)
+        )
         return cls(
             schema=SCHEMA,
             stormproof=_version(),
@@ -247,24 +238,6 @@ def _fault(acted: Acted) -> FaultReport:
         until=acted.healed,
         planned_from=acted.start,
         planned_until=acted.end,
-        touched=acted.touched,
+        touched=acted.touched or 0,
         problem=acted.problem,
     )
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "-", name)[-80:].strip("-.") or "scenario"
-
-
-def _distinct(scenarios: Iterable[ScenarioReport]) -> tuple[ScenarioReport, ...]:
-    """The same, with a number behind each slug that another has; some file systems do not tell a from A."""
-    taken: set[str] = set()
-    distinct = []
-    for scenario in scenarios:
-        slug, turn = scenario.slug, 1
-        while slug.lower() in taken:
-            turn += 1
-            slug = f"{scenario.slug}-{turn}"
-        taken.add(slug.lower())
-        distinct.append(replace(scenario, history=HISTORY.format(slug)))
-    return tuple(distinct)

@@ -2,7 +2,7 @@
 
 They stand one below the other on one axis. It is inline SVG without scripts; colours and fonts come from the
 page's style sheet by class. An unsuccessful call is drawn in a form of its own, not only in its own colour.
-Numbers are rounded to tenths of a pixel and equal forms share one path, so that a picture stays below 60 KB.
+Numbers are rounded to tenths of a pixel and equal forms share one path, so that a picture has some 30 KB.
 """
 
 from __future__ import annotations
@@ -72,12 +72,8 @@ def draw(history: History) -> Markup:
         *_rows(history, rates, frame, below),
     ]
     height = below + ROW * len(rates) + 6
-    label = (
-        f"Latency of {len(history.operations):,} calls over {until:.1f} seconds, and attempts at each server"
-    )
-    picture = (
-        f'<svg viewBox="0 0 {WIDTH} {_n(height)}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
-    )
+    label = f"Latency of {len(history.operations):,} calls over {until:.1f} seconds, and attempts at each server"
+    picture = f'<svg viewBox="0 0 {WIDTH} {_n(height)}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     left_out = [selection.says, *_left_out(lanes, rates, history)]
     says = "".join(f"<p>{escape(line)}.</p>" for line in left_out if line)
     return Markup(picture + says)
@@ -151,7 +147,8 @@ def _dots(calls: Sequence[Operation], frame: Frame) -> Iterator[str]:
             yield f'<path class="{result}" d="{path}"/>'
     for call in series.worst(calls, TOLD):
         x, y = _at(call, frame)
-        yield f'<circle class="told" cx="{_n(x)}" cy="{_n(y)}" r="6"><title>{escape(tell(call))}</title></circle>'
+        says = escape(tell(call))
+        yield f'<circle class="told" cx="{_n(x)}" cy="{_n(y)}" r="6"><title>{says}</title></circle>'
 
 
 def _at(call: Operation, frame: Frame) -> tuple[float, float]:

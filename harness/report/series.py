@@ -59,15 +59,15 @@ def select(operations: Sequence[Operation]) -> Selection:
     good = [operation for operation in operations if operation.result == "ok"]
     drawn_bad = _thinned(bad, BAD)
     drawn_good = _thinned(good, CALLS - len(drawn_bad))
-    says = (
-        f"{len(drawn_bad):,} of {len(bad):,} calls that did not end ok are drawn, and {len(drawn_good):,} of "
-        f"{len(good):,} that did; of either the {SLOWEST} slowest and an even choice of the others"
-    )
+    parts = ((drawn_bad, bad, "did not end ok"), (drawn_good, good, "ended ok"))
+    counts = [f"{len(some):,} of {len(every):,} calls that {ended}" for some, every, ended in parts if every]
+    which = f"the {SLOWEST} slowest of each kind, and an even choice of the others"
+    says = f"drawn are {' and '.join(counts)}: {which}"
     return Selection(calls=(*drawn_bad, *drawn_good), says=says)
 
 
 def _thinned(calls: Sequence[Operation], count: int) -> list[Operation]:
-    """`count` of `calls`: the slowest, and an even choice over time of the others; all if there are no more."""
+    """`count` of `calls`: the slowest, and an even choice of the others over time; all if they are few."""
     slowest_first = sorted(calls, key=_wait, reverse=True)
     others = sorted(slowest_first[SLOWEST:], key=lambda operation: operation.due)
     return slowest_first[:SLOWEST] + evenly(others, count - SLOWEST)
@@ -107,9 +107,7 @@ def lanes(faults: Iterable[Acted], until: float, gap: float) -> list[Lane]:
 def joined(faults: Iterable[Acted], until: float, gap: float) -> tuple[Span, ...]:
     """When any of `faults` acted, in order; one that was never healed lasts to `until`."""
     spans = sorted(
-        (acted.began, until if acted.healed is None else acted.healed)
-        for acted in faults
-        if acted.began is not None
+        (acted.began, until if acted.healed is None else acted.healed) for acted in faults if acted.began is not None
     )
     found: list[Span] = []
     for began, healed in spans:

@@ -63,6 +63,11 @@ def span(began: float | None, ended: float | None) -> str:
     return f"{began:.3f} s to " + ("the end" if ended is None else f"{ended:.3f} s")
 
 
+def found(measured: str, bound: str) -> str:
+    """What was measured, and the bound in brackets if there is one."""
+    return f"{measured} (bound: {bound})" if bound else measured
+
+
 def tally(words: list[Word]) -> str:
     """How many of each verdict, the bad ones first, without those that did not occur: "1 broken, 2 held"."""
     kinds: tuple[Word, ...] = ("broken", "unknown", "held")

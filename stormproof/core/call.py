@@ -100,7 +100,12 @@ class Call:
         if self._timeout is not None:
             if self._timeout <= 0:
                 self.state = State.DONE
-                return [Finish(0, Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"))]
+                return [
+                    Finish(
+                        0,
+                        Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"),
+                    )
+                ]
             self.deadline = now + self._timeout
         return [self._start(now)]
 
@@ -155,7 +160,9 @@ class Call:
         if self._rounds >= policy.attempts or not policy.may_repeat(outcome):
             return self._finish(attempt, outcome)
         assert policy.retry is not None
-        delay = policy.retry.backoff.delay(self._rounds, self._pool.rng) if outcome.pushback is None else outcome.pushback
+        delay = (
+            policy.retry.backoff.delay(self._rounds, self._pool.rng) if outcome.pushback is None else outcome.pushback
+        )
         if not self._time_is_left(now, delay) or not self._pool.account.withdraw(now):
             return self._finish(attempt, outcome)
         self._rounds += 1

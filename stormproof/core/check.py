@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 
-def number(name: str, value: object, low: float, high: float = math.inf, *, unit: str, whole: bool = False) -> list[str]:
+def number(
+    name: str, value: object, low: float, high: float = math.inf, *, unit: str, whole: bool = False
+) -> list[str]:
     """One message if `value` is not a number from `low` to `high` (both included), else none."""
     kinds: tuple[type, ...] = (int,) if whole else (int, float)
     if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:  # type: ignore[operator]

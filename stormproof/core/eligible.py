@@ -49,7 +49,9 @@ class Eligible:
             for member in self.members:
                 by_weight.setdefault(member.endpoint.weight, []).append(member)
             shares = whole(list(by_weight))
-            self._groups = [(share * len(group), tuple(group)) for share, group in zip(shares, by_weight.values(), strict=True)]
+            self._groups = [
+                (share * len(group), tuple(group)) for share, group in zip(shares, by_weight.values(), strict=True)
+            ]
         return self._groups
 
     def draw(self, rng: random.Random) -> Member:

@@ -59,7 +59,7 @@ class Pool:
         failover: Failover | None,
         budget: RetryBudget,
         rng: random.Random,
-        changed: Callable[[Member], None] = lambda member: None,
+        changed: Callable[[Member], None] = lambda _: None,
     ) -> None:
         self.rng = rng
         self.picker = balancer.picker(rng)

@@ -30,7 +30,10 @@ class LeastRequest:
 
     def __post_init__(self) -> None:
         if self.choices is not None:
-            complain(self, number("choices", self.choices, 2, 10, unit="members compared, or None for all", whole=True))
+            complain(
+                self,
+                number("choices", self.choices, 2, 10, unit="members compared, or None for all", whole=True),
+            )
 
     def picker(self, rng: random.Random) -> Picker:
         return _ScanPicker(rng) if self.choices is None else _ChoicesPicker(rng, self.choices)

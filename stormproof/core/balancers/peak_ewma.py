@@ -57,7 +57,8 @@ class _PeakEwmaPicker:
             return members[0]
         first, second = eligible.draw_two(self._rng)
         one, two = first.load, second.load
-        assert isinstance(one, PeakEwmaLoad) and isinstance(two, PeakEwmaLoad)
+        assert isinstance(one, PeakEwmaLoad)
+        assert isinstance(two, PeakEwmaLoad)
         if eligible.even:
             dearer = one.cost(now) > two.cost(now)
         else:

@@ -37,9 +37,7 @@ def call(
         for place, name in enumerate(names)
     )
     word = code or ("OK" if result == "ok" else "UNAVAILABLE")
-    return Operation(
-        id=id, due=due, invoked=due, ended=due + took, result=result, code=word, attempts=tries, item=item
-    )
+    return Operation(id=id, due=due, invoked=due, ended=due + took, result=result, code=word, attempts=tries, item=item)
 
 
 def steady(count: int, servers: int = 5, on: Callable[[int], str] | None = None) -> list[Operation]:
@@ -70,9 +68,7 @@ def journal(operations: Iterable[Operation], *, timeout: float = 1.0) -> tuple[E
 def history(operations: Iterable[Operation], servers: int | Sequence[Server] = 5, **more: Any) -> History:
     """A run of these calls; its journals are honest unless `executions` says otherwise."""
     calls = tuple(operations)
-    fleet = (
-        tuple(Server(name=f"server-{n}") for n in range(servers)) if isinstance(servers, int) else tuple(servers)
-    )
+    fleet = tuple(Server(name=f"server-{n}") for n in range(servers)) if isinstance(servers, int) else tuple(servers)
     parts: dict[str, Any] = {"executions": journal(calls)} | more
     return History(
         scenario="a test", fleet="none", proxy="none", seed=1, seconds=len(calls) / 100, servers=fleet,
@@ -91,12 +87,21 @@ def fault(
 ) -> Acted:
     """A fault that acted exactly when it should."""
     return Acted(
-        fault=name, on=on, start=began or 0.0, end=healed, began=began, healed=healed, touched=touched, problem=problem
+        fault=name,
+        on=on,
+        start=began or 0.0,
+        end=healed,
+        began=began,
+        healed=healed,
+        touched=touched,
+        problem=problem,
     )
 
 
 def changed(
-    operations: Iterable[Operation], where: Callable[[Operation], bool], change: Callable[[Operation], Operation]
+    operations: Iterable[Operation],
+    where: Callable[[Operation], bool],
+    change: Callable[[Operation], Operation],
 ) -> list[Operation]:
     """`operations`, those `where` it says so changed."""
     return [change(operation) if where(operation) else operation for operation in operations]

@@ -1,4 +1,6 @@
-"""Servers of both kinds, started once, and lines through them: a client's socket, a proxy, the server's socket."""
+"""Servers of both kinds, started once, and lines through them: a client's socket, a proxy, the server's
+socket.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(found: Found, seed: int | None = None) -> Iterator[Server]:
-    """Starts it, and stops it in the end."""
+    """Starts it, and stops it in the end; by then ours must not have had anything to complain of."""
     port = free_port()
     argv = command(found, port, seed=seed)
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
@@ -67,7 +69,8 @@ def running(found: Found, seed: int | None = None) -> Iterator[Server]:
             yield Server(kind=found.name, port=port, process=process, control=control)
         finally:
             process.terminate()
-            process.wait(DEADLINE)
+            complaints = process.communicate(timeout=DEADLINE)[1]
+        assert found.name != "builtin" or complaints == ""
 
 
 @pytest.fixture(scope="session")
@@ -149,9 +152,7 @@ def lines(server: Server) -> Iterator[Callable[[], Line]]:
             listener.settimeout(DEADLINE)
             name = f"line-{next(_numbers)}"
             upstream = f"127.0.0.1:{listener.getsockname()[1]}"
-            host, _, port = server.control.create(name, upstream=upstream, listen="127.0.0.1:0").rpartition(
-                ":"
-            )
+            host, _, port = server.control.create(name, upstream=upstream, listen="127.0.0.1:0").rpartition(":")
             stack.callback(server.control.delete, name)
             client = stack.enter_context(socket.create_connection((host, int(port)), DEADLINE))
             far = stack.enter_context(listener.accept()[0])

@@ -33,7 +33,9 @@ class First:
         return None
 
 
-def pool_of(*endpoints: Endpoint | str, balancer: Any = None, failover: Failover | None = Failover(), **kwargs: Any) -> Pool:  # noqa: B008
+def pool_of(
+    *endpoints: Endpoint | str, balancer: Any = None, failover: Failover | None = Failover(), **kwargs: Any
+) -> Pool:
     """A pool over `endpoints`, named "a", "b" for short, whose balancer picks the first one that may be picked."""
     named = [e if isinstance(e, Endpoint) else Endpoint(f"{e}:1") for e in endpoints]
     return Pool(

@@ -103,7 +103,9 @@ def test_only_the_proportion_of_weights_matters(weights, scale):
 
 def test_fresh_round_robin_channels_start_anywhere():
     """The first pick of 10 000 fresh channels is uniform over 10 endpoints."""
-    first = Counter(picks(pool_of(*(f"h{i}" for i in range(10)), balancer=RoundRobin(), seed=s), 1)[0] for s in range(10_000))
+    first = Counter(
+        picks(pool_of(*(f"h{i}" for i in range(10)), balancer=RoundRobin(), seed=s), 1)[0] for s in range(10_000)
+    )
     assert chisquare(list(first.values())).pvalue > ALPHA
     assert len(first) == 10
 

@@ -168,7 +168,11 @@ def test_hosts_that_fail_half_their_calls_are_found():
 
 @pytest.mark.parametrize(
     ("field", "value", "says"),
-    [("consecutive", 0, "consecutive must be a whole number, from 1 to 1000"), ("rate", 0, "rate"), ("base", 0, "base")],
+    [
+        ("consecutive", 0, "consecutive must be a whole number, from 1 to 1000"),
+        ("rate", 0, "rate"),
+        ("base", 0, "base"),
+    ],
 )
 def test_a_bad_failover_names_the_argument_and_its_bound(field, value, says):
     """The message says what was wrong with which argument."""

@@ -202,7 +202,9 @@ def test_a_single_endpoint_is_tried_again():
     assert call.finished(1, ANSWERED, 0.1) == [start(2, A, 0.9)]
 
 
-OUTCOMES = st.sampled_from([OK, REFUSED, ANSWERED, LOST, TIMED_OUT, WRONG, CANCELLED, Outcome(Code.UNAVAILABLE, pushback=0.0)])
+OUTCOMES = st.sampled_from(
+    [OK, REFUSED, ANSWERED, LOST, TIMED_OUT, WRONG, CANCELLED, Outcome(Code.UNAVAILABLE, pushback=0.0)]
+)
 
 
 @settings(max_examples=400, deadline=None)

@@ -21,7 +21,10 @@ from stormproof.core.policy import Backoff, Policy, Retry
         (lambda: Policy(attempt_timeout=-1), "attempt_timeout must be a number"),
         (lambda: Policy(retry=3), r"retry must be a Retry, such as Retry\(attempts=3\), or None for no retry; got 3"),
         (lambda: Retry(attempts=0), "attempts must be a whole number, from 1 to 10 .with the first one in.; got 0"),
-        (lambda: Retry(on={"UNAVAILABEL"}), "on must hold gRPC status codes, such as Code.UNAVAILABLE; got 'UNAVAILABEL'"),
+        (
+            lambda: Retry(on={"UNAVAILABEL"}),
+            "on must hold gRPC status codes, such as Code.UNAVAILABLE; got 'UNAVAILABEL'",
+        ),
         (lambda: Retry(on={Code.OK}), "on must not hold OK"),
         (lambda: Backoff(base=-1), "base must be a number, 0 or more .seconds.; got -1"),
         (lambda: Backoff(multiplier=0.5), "multiplier must be a number, from 1 to 100"),

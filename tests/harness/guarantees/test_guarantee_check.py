@@ -1,0 +1,129 @@
+"""All guarantees together: how they are spelled, and when none of them may say anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from dataclasses import replace
+
+import pytest
+from histories import SLOW, fault, history, steady
+
+from harness.guarantees import (
+    GUARANTEES,
+    AtMostOnce,
+    Available,
+    AvoidsFaulty,
+    EvenShare,
+    Fast,
+    Guarantee,
+    NoRetryStorm,
+    NothingLost,
+    Recovers,
+    Resumes,
+    Verdict,
+    WeightedShare,
+    WithinDeadline,
+    check_all,
+)
+
+ALL: list[Guarantee] = [
+    Available(0.999),
+    Fast(p99=0.050, grace=1.0),
+    WithinDeadline(1.0),
+    EvenShare(),
+    WeightedShare(within=0.1),
+    NoRetryStorm(attempts_per_call=1.2),
+    AtMostOnce(),
+    NothingLost(),
+    Recovers(within=2.0, share=0.25),
+    AvoidsFaulty(within=1.0, share=0.0001),
+    Resumes(every=10),
+]
+
+
+def test_a_guarantee_is_spelled_as_one_would_write_it():
+    """Only arguments that differ from their defaults; milliseconds and shares with three digits."""
+    assert [str(guarantee) for guarantee in ALL] == [
+        "Available(0.999)",
+        "Fast(p99=0.050, grace=1.0)",
+        "WithinDeadline(1.0)",
+        "EvenShare()",
+        "WeightedShare(within=0.100)",
+        "NoRetryStorm(attempts_per_call=1.2)",
+        "AtMostOnce()",
+        "NothingLost()",
+        "Recovers(within=2.0, share=0.250)",
+        "AvoidsFaulty(within=1.0, share=0.0001)",
+        "Resumes(every=10)",
+    ]
+
+
+def test_every_guarantee_is_a_value_with_its_statistics_stated():
+    """Frozen, equal by value, fit for another process; the docstring says which test, at which rate."""
+    assert [type(guarantee) for guarantee in ALL] == list(GUARANTEES)
+    for guarantee in ALL:
+        assert isinstance(guarantee, Guarantee)
+        assert pickle.loads(pickle.dumps(guarantee)) == guarantee == eval(str(guarantee))
+        assert "Statistics:" in (type(guarantee).__doc__ or "")
+        for field in dataclasses.fields(guarantee):  # type: ignore[arg-type]
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(guarantee, field.name, 1)
+
+
+def test_a_clean_run_is_judged():
+    """One verdict for each, in their order; nothing to recover from, to avoid or to resume in it."""
+    verdicts = check_all(history(steady(2000)), ALL)
+    assert [verdict.guarantee for verdict in verdicts] == [str(guarantee) for guarantee in ALL]
+    assert [verdict.verdict for verdict in verdicts] == ["held"] * 8 + ["unknown"] * 3
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "reason"),
+    [
+        ({"problems": ("the journal of server-2 was lost",)}, "the journal of server-2 was lost"),
+        ({"operations": (steady(1)[0], *steady(2000))}, "1 operations share an id with another"),
+        (
+            {"faults": (fault(None, None, problem="no such toxic"),)},
+            f"{SLOW} on server-4 at 0.0 s could not be applied: no such toxic",
+        ),
+        (
+            {"faults": (fault(5.0, problem="it was not healed"),)},
+            f"{SLOW} on server-4 at 5.0 s could not be applied: it was not healed",
+        ),
+        (
+            {"faults": (fault(None, None),)},
+            f"{SLOW} on server-4 at 0.0 s could not be applied: it was never seen to act",
+        ),
+        ({"faults": (fault(touched=0),)}, f"{SLOW} on server-4 at 5.0 s touched no traffic"),
+    ],
+)
+def test_a_run_that_proves_nothing_is_unknown_to_all(sabotage, reason):
+    """Lost history, tales that do not fit, a fault that was not applied or touched nothing (mistake 34)."""
+    verdicts = check_all(replace(history(steady(2000)), **sabotage), ALL)
+    assert {verdict.verdict for verdict in verdicts} == {"unknown"}
+    assert {verdict.why for verdict in verdicts} == {(reason,)}
+
+
+def test_a_check_that_raises_is_unknown_with_its_error():
+    """And the others are judged all the same."""
+
+    class Mine:
+        def check(self, history: object) -> Verdict:  # noqa: ARG002
+            raise KeyError("server-9")
+
+        def __str__(self) -> str:
+            return "Mine()"
+
+    mine, held = check_all(history(steady(100)), [Mine(), Available(0.9)])
+    assert (mine.guarantee, mine.verdict) == ("Mine()", "unknown")
+    assert mine.why == ("the check itself failed: KeyError: 'server-9'",)
+    assert held.verdict == "held"
+
+
+def test_a_verdict_is_told_in_a_few_lines():
+    """Ten servers fall silent at ten times: the worst is told, not all of it."""
+    faults = [fault(5.0 + n, 15.0 + n, on=f"server-{n}") for n in range(5)]
+    verdict = AvoidsFaulty(within=0.5, share=0.01).check(history(steady(3000), faults=faults))
+    assert verdict.verdict == "broken"
+    assert len(verdict.why) == 6
