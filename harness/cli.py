@@ -76,7 +76,7 @@ def list_(
         _must_exist(path)
     found = _Collected()
     status = pytest.main([*_QUIET, "--collect-only", *map(str, suites)], plugins=[found])
-    raise typer.Exit(found.tell(Console(), int(status)))
+    raise typer.Exit(found.tell(_console(), int(status)))
 
 
 @toxiproxy.command()
@@ -116,14 +116,20 @@ def main() -> None:
 
 
 # Plugins of other people stay out: a run of suites is ours from its first line to its last.
-_QUIET = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:logging", "--rootdir=."]
+_QUIET = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:logging"]
 
 
 def _pytest(arguments: list[str], fleet: str, seed: int, report: Path | None) -> int:
     options = [f"--fleet={fleet}", f"--seed={seed}", *([] if report is None else [f"--report={report}"])]
-    live = Live(Console())
+    live = Live(_console())
     status = pytest.main([*_QUIET, "-o", "addopts=", *options, *arguments], plugins=[live])
     return live.finish(int(status))
+
+
+def _console() -> Console:
+    """The terminal; a log or a pipe is taken to be wide, so that tables keep their words."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 class _Collected:

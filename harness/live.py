@@ -74,7 +74,7 @@ class Live:
         self._live.stop()
         session = self._session
         for text in (*self._errors, *self._failures):
-            self._console.print(Text(text.strip() + "\n"))
+            self._console.print(Text(text.strip() + "\n"), soft_wrap=True)
         told = session.told if session is not None else []
         if told:
             self._console.print(self._table())
@@ -141,6 +141,7 @@ class Live:
         table = Table(
             "scenario", "verdict", "calls", "ok", "attempts/call", "p50", "p99", "guarantees", box=None, pad_edge=False
         )
+        table.columns[0].overflow = "fold"
         for column in table.columns[2:7]:
             column.justify = "right"
         for scenario in self._session.report().scenarios:

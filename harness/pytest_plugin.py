@@ -6,6 +6,7 @@ itself what it expects: where it passes although a guarantee was broken, the rep
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -115,6 +116,12 @@ def _as_expected(result: Result, failure: str | None) -> tuple[Any, ...]:
     return (*result.verdicts, said)
 
 
+def _address(item: pytest.Item) -> str:
+    """How to name this test on a command line in the folder where pytest was started."""
+    file, _, rest = item.nodeid.partition("::")
+    return f"{os.path.relpath(item.path)}::{rest}" if rest else file
+
+
 def short(test: str) -> str:
     """A test's name without its folders: "test_slow_server.py::test_x[y]" """
     return test.rsplit("/", 1)[-1]
@@ -171,7 +178,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def run(request: pytest.FixtureRequest) -> Callable[[Scenario], Result]:
     """Runs a scenario on the session's fleet, and returns its `Result`: `run(SLOW_SERVER).check()`."""
     session: Session = request.config.stash[SESSION]
-    return lambda scenario: _stopping(request, session, lambda: session.run(scenario, request.node.nodeid))
+    return lambda scenario: _stopping(request, lambda: session.run(scenario, _address(request.node)))
 
 
 @pytest.fixture
@@ -186,7 +193,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Deployment]:
     session: Session = request.config.stash[SESSION]
     marker = request.node.get_closest_marker("servers")
     servers: Servers = marker.args[0] if marker else Servers(3)
-    local = _stopping(request, session, session.fleet)
+    local = _stopping(request, session.fleet)
     if not isinstance(local, LocalFleet):
         pytest.skip(
             f"the fixture fleet needs real servers; run with --fleet=local instead of --fleet={session.fleet_name}"
@@ -195,7 +202,7 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Deployment]:
         yield deployment
 
 
-def _stopping(request: pytest.FixtureRequest, session: Session, act: Callable[[], Any]) -> Any:
+def _stopping(request: pytest.FixtureRequest, act: Callable[[], Any]) -> Any:
     """What `act` returns. A fleet that cannot work ends the whole session with its one message."""
     from harness.fleet.errors import FleetError
 

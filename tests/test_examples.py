@@ -56,7 +56,15 @@ def test_the_batch_goes_on_where_it_was_killed(port, tmp_path):
 
 def test_the_tests_by_hand_pass(tmp_path):
     """examples/test_checkout.py under plain pytest."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(ROOT / "examples" / "test_checkout.py")]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(ROOT / "examples" / "test_checkout.py"),
+    ]
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout

@@ -46,7 +46,9 @@ def suite(folder: Path, *, guarantee: str = "Available(0.9)", target: str = "ser
 def stormproof(*arguments: object, cwd: Path, timeout: float = 60, **environ: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **environ}
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
 
 
 def test_a_suite_that_holds_ends_with_status_0_and_leaves_a_report(tmp_path):
@@ -58,7 +60,11 @@ def test_a_suite_that_holds_ends_with_status_0_and_leaves_a_report(tmp_path):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert (report["verdict"], report["fleet"], report["seed"]) == ("held", "local", 7)
     [scenario] = report["scenarios"]
-    assert (scenario["name"], scenario["verdict"], scenario["servers"]) == ("test_short_day.py::test_a_short_day", "held", 2)
+    assert (scenario["name"], scenario["verdict"], scenario["servers"]) == (
+        "test_short_day.py::test_a_short_day",
+        "held",
+        2,
+    )
     assert scenario["calls"] == scenario["outcomes"]["ok"] == 120
     assert [(fault["name"], fault["on"]) for fault in scenario["faults"]] == [("Refuse()", "server-1")]
     assert 0.45 < scenario["faults"][0]["from"] < scenario["faults"][0]["until"] < 1.5
@@ -73,7 +79,10 @@ def test_a_broken_guarantee_ends_with_status_1_and_says_how_to_see_it_again(tmp_
     """The message names guarantee, measure, worst case and fault; its replay command gives the same verdict."""
     suite(tmp_path, guarantee="EvenShare()", target="server-1", seconds=4)
     text = (tmp_path / "test_short_day.py").read_text()
-    text = text.replace("balancer=RoundRobin()", "balancer=AlwaysFirst()") + "\nfrom harness.saboteurs import AlwaysFirst\n"
+    text = (
+        text.replace("balancer=RoundRobin()", "balancer=AlwaysFirst()")
+        + "\nfrom harness.saboteurs import AlwaysFirst\n"
+    )
     text = text.replace("\nDAY =", "\nfrom harness.saboteurs import AlwaysFirst\nDAY =", 1)
     text = re.sub(r"faults=\[.*\],", "", text)
     (tmp_path / "test_short_day.py").write_text(text)
@@ -155,11 +164,13 @@ def test_listing_shows_every_test_and_its_promise(tmp_path):
     assert re.search(r"test_a_short_day\s+One server refuses connections for half a second\.", done.stdout)
 
 
-def started(folder: Path, **options: object) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+def started(folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """A run in its middle: the harness, and every process it has started."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [*COMMAND, "run", str(suite(folder, seconds=30)), "--report", str(folder / "out")]
-    harness = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    harness = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         return harness, until(lambda: grown(harness.pid), "the keeper, Toxiproxy, two servers and the client")
     except BaseException:

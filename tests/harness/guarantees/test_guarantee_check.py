@@ -109,7 +109,7 @@ def test_a_check_that_raises_is_unknown_with_its_error():
     """And the others are judged all the same."""
 
     class Mine:
-        def check(self, history: object) -> Verdict:  # noqa: ARG002
+        def check(self, history: object) -> Verdict:
             raise KeyError("server-9")
 
         def __str__(self) -> str:

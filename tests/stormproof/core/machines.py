@@ -23,10 +23,10 @@ CANCELLED = Outcome(Code.CANCELLED, Evidence.LOST, "cancelled")
 class First:
     """A balancer whose picks are known beforehand: the first eligible endpoint."""
 
-    def picker(self, rng: random.Random) -> First:  # noqa: ARG002
+    def picker(self, rng: random.Random) -> First:
         return self
 
-    def pick(self, eligible: Any, now: float) -> Any:  # noqa: ARG002
+    def pick(self, eligible: Any, now: float) -> Any:
         return eligible.members[0]
 
     def load(self) -> None:
