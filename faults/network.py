@@ -18,15 +18,19 @@ _STREAM = {"client": ("downstream",), "server": ("upstream",), "both": ("upstrea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toxic:
-    """One toxic of Toxiproxy's API: type, stream ("upstream" or "downstream") and integer attributes."""
+    """One toxic of Toxiproxy's API: type, stream ("upstream" or "downstream") and integer attributes.
+
+    `tag` tells it from others of the same type and stream in one proxy: it ends its name.
+    """
 
     type: str
     stream: str
     attributes: dict[str, int] = field(default_factory=dict, hash=False)
+    tag: str = ""
 
     @property
     def name(self) -> str:
-        return f"stormproof_{self.type}_{self.stream}"
+        return "_".join(["stormproof", self.type, self.stream, *([self.tag] if self.tag else [])])
 
 
 def _milliseconds(seconds: float) -> int:

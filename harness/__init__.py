@@ -1,21 +1,40 @@
-"""Starts a fleet, breaks it on purpose, and proves what a gRPC client's policies promise."""
+"""Starts a fleet, breaks it on purpose, and proves what a gRPC client's policies promise.
 
-from harness.client import Client, GrpcClient
-from harness.guarantees import (
-    AtMostOnce,
-    Available,
-    AvoidsFaulty,
-    EvenShare,
-    Fast,
-    NoRetryStorm,
-    NothingLost,
-    Recovers,
-    Resumes,
-    WeightedShare,
-    WithinDeadline,
-)
-from harness.scenario import Scenario, Servers
-from harness.workload import Batch, Closed, Poisson, Steady
+These names are imported when somebody asks for one: every pytest session loads the plugin that lies in this package,
+and one that uses nothing of stormproof must not wait for grpc and scipy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.client import Client, GrpcClient
+    from harness.guarantees import (
+        AtMostOnce,
+        Available,
+        AvoidsFaulty,
+        EvenShare,
+        Fast,
+        NoRetryStorm,
+        NothingLost,
+        Recovers,
+        Resumes,
+        WeightedShare,
+        WithinDeadline,
+    )
+    from harness.scenario import Scenario, Servers
+    from harness.workload import Batch, Closed, Poisson, Steady
+else:
+
+    def __getattr__(name):
+        for home in _HOMES if name in __all__ else ():
+            if hasattr(found := import_module(home), name):
+                return getattr(found, name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+#: Where the names are defined: see above, for type checkers.
+_HOMES = ("harness.client", "harness.guarantees", "harness.scenario", "harness.workload")
 
 __all__ = [
     "Scenario", "Servers", "Client", "GrpcClient",

@@ -13,9 +13,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
@@ -48,6 +50,8 @@ CALL, ITEM, REPEAT = "stormproof-call", "stormproof-item", "stormproof-repeat"
 GENERATION = 1_000_000_000
 #: Calls of an open workload that may be under way at once; further ones wait, and their waiting counts as latency.
 CONCURRENCY = 512
+#: Seconds from a client's being ready to its first call: time for the harness to hear of it.
+LEAD = 0.1
 
 
 class AnyClient(Protocol):
@@ -115,7 +119,8 @@ def run(
     workload: Any,
     arrivals: Sequence[float],
     endpoints: Sequence[dict[str, Any]],
-    origin: float,
+    origin: float | None,
+    ready_fd: int,
     seed: int,
     generation: int,
     journal: str,
@@ -125,46 +130,56 @@ def run(
 ) -> None:
     """The client's process: carries out one workload from `origin` (of time.monotonic()) on, and then ends.
 
-    `client` and `workload` are the JSON of their values; `path` is where their modules are found.
+    With None it chooses `origin` itself once it is ready, and writes it as a line to the descriptor `ready_fd`. `client` and
+    `workload` are the JSON of their values; `path` is where their modules are found.
     """
     sys.path[:] = path
     from harness.values import from_json
 
-    recorder = Recorder(journal, origin, {end["address"]: end["name"] for end in endpoints}, generation)
-    caller = from_json(client)
+    recorder = Recorder(journal, {end["address"]: end["name"] for end in endpoints}, generation)
+    caller, work = from_json(client), from_json(workload)
     known = [Endpoint(end["address"], weight=end["weight"], priority=end["priority"]) for end in endpoints]
     with caller.channel(known, seed=seed, observer=recorder.observed) as channel:
         calls = Calls(channel, recorder, getattr(caller, "timeout", None))
-        work = from_json(workload)
+        recorder.origin = _begin(ready_fd) if origin is None else origin
         if isinstance(work, Batch):
             _batch(calls, work, getattr(caller, "checkpoint_every", None), store, seed)
         elif isinstance(work, Closed):
             _closed(calls, work, patience)
         else:
             _open(calls, arrivals, patience)
-    recorder.write({"e": "done", "t": recorder.now()})
     os._exit(0)  # calls that hang for ever hold threads that would keep the process
+
+
+def _begin(ready_fd: int) -> float:
+    origin = time.monotonic() + LEAD
+    os.write(ready_fd, f"{origin!r}\n".encode())
+    return origin
 
 
 class Recorder:
     """The client's journal: one append-only line an event, so that a SIGKILL loses nothing that was told."""
 
-    def __init__(self, journal: str, origin: float, names: dict[str, str], generation: int) -> None:
+    def __init__(self, journal: str | os.PathLike[str], names: dict[str, str], generation: int) -> None:
+        _cut_torn_tail(journal)
         self._file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._encode = msgspec.json.Encoder().encode
-        self._origin = origin
         self._names = names
         self._operations: dict[int, int] = {}
         self.first = generation * GENERATION
-        self.write({"e": "start", "t": self.now(), "pid": os.getpid()})
+        #: The workload's start, of time.monotonic().
+        self.origin = time.monotonic()
+        self.write({"e": "start", "pid": os.getpid()})
 
     def now(self) -> float:
         """Seconds since the workload's start."""
-        return time.monotonic() - self._origin
+        return time.monotonic() - self.origin
 
     def write(self, record: dict[str, Any]) -> None:
         """One line, in one write."""
-        os.write(self._file, self._encode(record) + b"\n")
+        line = self._encode(record) + b"\n"
+        if os.write(self._file, line) != len(line):
+            raise OSError("the disk is full: a record of the journal was cut short")
 
     def observed(self, event: Event) -> None:
         """The channel's observer: attempts, joined to operations by the call's metadata."""
@@ -174,13 +189,13 @@ class Recorder:
             case AttemptBegan():
                 self.write({
                     "e": "attempt", "id": self._operations[event.call], "n": event.attempt, "sent": event.sent,
-                    "server": self._names[event.endpoint.address], "t": event.at - self._origin,
+                    "server": self._names[event.endpoint.address], "t": event.at - self.origin,
                 })  # fmt: skip
             case AttemptEnded():
                 outcome = event.outcome
                 self.write({
                     "e": "attempt_end", "id": self._operations[event.call], "n": event.attempt,
-                    "code": outcome.code.name, "evidence": outcome.evidence.value, "t": event.at - self._origin,
+                    "code": outcome.code.name, "evidence": outcome.evidence.value, "t": event.at - self.origin,
                 })  # fmt: skip
             case CallEnded():
                 del self._operations[event.call]
@@ -233,7 +248,7 @@ class Calls:
         except Exception as error:
             return "info", "UNKNOWN", f"{type(error).__name__}: {error}"
         if reply.message != f"Hello, {name}!":
-            return "fail", "WRONG_ANSWER", f"the answer was {reply.message!r}"
+            return "info", "WRONG_ANSWER", f"the answer was {reply.message!r}"
         return "ok", "OK", ""
 
 
@@ -244,7 +259,7 @@ def _open(calls: Calls, arrivals: Iterable[float], patience: float) -> None:
             wait = due - calls.recorder.now()
             if wait > 0:
                 time.sleep(wait)
-            pool.submit(calls.one, due)
+            pool.submit(calls.one, due).add_done_callback(_or_end)
         _let_finish(pool, calls, patience)
 
 
@@ -261,8 +276,15 @@ def _closed(calls: Calls, work: Closed, patience: float) -> None:
         time.sleep(wait)
     with ThreadPoolExecutor(work.callers) as pool:
         for _ in range(work.callers):
-            pool.submit(caller)
+            pool.submit(caller).add_done_callback(_or_end)
         _let_finish(pool, calls, work.seconds + patience)
+
+
+def _or_end(work: Future[Any]) -> None:
+    """A call that could not be recorded must not be missing in silence: the process ends, and says why."""
+    if (error := work.exception()) is not None:
+        traceback.print_exception(error)
+        os._exit(1)
 
 
 def _let_finish(pool: ThreadPoolExecutor, calls: Calls, patience: float) -> None:
@@ -304,28 +326,40 @@ def read_journal(path: str | os.PathLike[str]) -> tuple[tuple[Operation, ...], i
     """The operations that a client's journal tells of, in the order of their beginning, and how often it was started.
 
     An operation without an end (the client was killed, or gave up) is "info": nobody can know. A torn last line is no
-    record.
+    record. ValueError, naming the line, for any other that is none: such a journal proves nothing.
     """
     invoked: dict[int, dict[str, Any]] = {}
     tried: dict[int, dict[int, dict[str, Any]]] = {}
     ended: dict[int, dict[str, Any]] = {}
     starts = 0
-    with open(path, "rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            record = msgspec.json.decode(line)
-            match record["e"]:
-                case "invoke":
-                    invoked[record["id"]] = record
-                case "attempt" | "attempt_end":
-                    tried.setdefault(record["id"], {}).setdefault(record["n"], {})[record["e"]] = record
-                case "end":
-                    ended[record["id"]] = record
-                case "start":
-                    starts += 1
+    for record in _records(path):
+        match record["e"]:
+            case "invoke":
+                invoked[record["id"]] = record
+            case "attempt" | "attempt_end":
+                tried.setdefault(record["id"], {}).setdefault(record["n"], {})[record["e"]] = record
+            case "end":
+                ended[record["id"]] = record
+            case "start":
+                starts += 1
     operations = tuple(_operation(begun, tried.get(key, {}), ended.get(key)) for key, begun in invoked.items())
     return operations, starts
+
+
+def _records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    *lines, _torn = Path(path).read_bytes().split(b"\n")
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield decode(line)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"{path}, line {number} is not a record of a client's journal: {error}") from error
+
+
+def _cut_torn_tail(path: str | os.PathLike[str]) -> None:
+    """A client that was killed may have left half a line, and the next one must not go on in it."""
+    if os.path.exists(path) and (content := Path(path).read_bytes()) and not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _operation(begun: dict[str, Any], tries: dict[int, dict[str, Any]], end: dict[str, Any] | None) -> Operation:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.fleet.base import Progress
+from harness.guarantees.base import Word, overall
 from harness.pytest_plugin import SESSION, Session, short
 
 STYLE = {"held": "green", "broken": "red", "unknown": "yellow"}
@@ -26,9 +27,9 @@ class Live:
         self._live = RichLive(console=console, refresh_per_second=8, transient=True)
         self._session: Session | None = None
         self._count = self._done = 0
-        self._test = ""
         self._errors: list[str] = []
         self._failures: list[str] = []
+        self._words: list[Word] = []
         self._shown = 0.0
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -45,7 +46,6 @@ class Live:
             self._errors.append(str(report.longrepr))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._test = nodeid
         self._done += 1
         self._live.update(Text(f"  {self._done}/{self._count} {short(nodeid)}: starting the fleet", style="dim"))
 
@@ -55,12 +55,9 @@ class Live:
         if report.skipped and isinstance(report.longrepr, tuple):
             self._line("unknown", f"{short(report.nodeid)} skipped: {report.longrepr[2]}")
         elif report.when == "call":
-            told = [t for t in self._session.told if t.result.name == short(report.nodeid)] if self._session else []
-            words = [v.verdict for t in told for v in t.verdicts]
-            word = "held" if report.passed else ("unknown" if words and "broken" not in words else "broken")
-            self._line(word, f"{short(report.nodeid)}  {report.duration:.1f} s")
+            self._over(self._word(report), f"{short(report.nodeid)}  {report.duration:.1f} s")
         elif report.failed:
-            self._line("unknown", short(report.nodeid))
+            self._over("unknown", short(report.nodeid))
 
     def pytest_sessionfinish(self) -> None:
         self._live.stop()
@@ -88,29 +85,40 @@ class Live:
         session = self._session
         if self._errors or session is None or session.fleet_error or status in (2, 3, 4):
             return UNKNOWN
-        if not session.told:
-            if status == int(pytest.ExitCode.NO_TESTS_COLLECTED) or not self._failures:
+        if not session.told and not session.by_hand:
+            if not self._failures:
                 self._console.print(Text(NOTHING))
             return UNKNOWN
-        verdict = session.report().verdict
+        verdict = overall([*self._words, *([session.report().verdict] if session.told else [])])
         self._console.print(self._last_line(verdict))
-        if verdict == "unknown":
-            return UNKNOWN
-        return BROKEN if verdict == "broken" or self._failures else HELD
+        return {"held": HELD, "broken": BROKEN, "unknown": UNKNOWN}[verdict]
 
-    def _last_line(self, verdict: str) -> Text:
+    def _last_line(self, verdict: Word) -> Text:
         session = self._session
         assert session is not None
         line = Text(f"{SIGN[verdict]} {verdict}", style=f"bold {STYLE[verdict]}")
+        by_hand = f", {session.by_hand} tests by hand" if session.by_hand else ""
         line.append(
-            f"  {len(session.told)} scenarios, fleet {session.fleet_name}, {session.proxy}, seed {session.seed}",
+            f"  {len(session.told)} scenarios{by_hand}, fleet {session.fleet_name}, {session.proxy}, seed {session.seed}",
             style="default",
         )
         if session.folder is not None:
             line.append(f", report in {session.folder / 'report.html'}", style="default")
         return line
 
-    def _line(self, word: str, text: str) -> None:
+    def _word(self, report: pytest.TestReport) -> Word:
+        """What a test says that has run; one that failed although its scenarios held is broken itself."""
+        if report.passed or hasattr(report, "wasxfail"):
+            return "held"
+        told = [t for t in self._session.told if t.result.name == short(report.nodeid)] if self._session else []
+        words = [verdict.verdict for t in told for verdict in t.verdicts]
+        return "unknown" if words and "broken" not in words else "broken"
+
+    def _over(self, word: Word, text: str) -> None:
+        self._words.append(word)
+        self._line(word, text)
+
+    def _line(self, word: Word, text: str) -> None:
         self._console.print(Text(f"{SIGN[word]} {text}", style=STYLE[word]))
 
     def _plain(self, report: pytest.TestReport) -> str:

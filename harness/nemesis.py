@@ -6,6 +6,7 @@ calls in flight) and must not delay the others. What is recorded is what was see
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from harness.scenario import Planned
 
 
 class Victims(Protocol):
-    """What a nemesis needs of a fleet. Both return when it was seen (time.monotonic()), and raise if it was not."""
+    """What a nemesis needs of a fleet. The first two return when it was seen (time.monotonic()), and raise if it was not."""
 
     def apply(self, fault: Fault, on: str) -> float: ...
     def heal(self, fault: Fault, on: str) -> float: ...
@@ -57,29 +58,33 @@ class Nemesis:
 
     def _carry_out(self, deed: _Deed) -> None:
         plan = deed.plan
-        if self._over.wait(max(0.0, self._origin + plan.start - time.monotonic())):
+        if self._waits_until(plan.start):
             deed.problem = f"the run was over before {plan.start:g} s, when it should have begun"
             return
         try:
             deed.began = self._victims.apply(plan.fault, plan.on) - self._origin
         except Exception as error:
-            deed.problem = f"could not be applied: {error}"
-            self._try_to_heal(deed)
+            deed.problem = str(error)
+            self._heal(deed)
             return
-        if not isinstance(plan.fault, Restart):
-            self._over.wait(None if plan.end is None else max(0.0, self._origin + plan.end - time.monotonic()))
-        lasted = self._over.is_set()
-        deed.touched = self._victims.touched(plan.fault, plan.on)
-        healed = self._try_to_heal(deed)
+        # A restart is over when it has been applied.
+        cut_short = not isinstance(plan.fault, Restart) and self._waits_until(plan.end)
+        with contextlib.suppress(Exception):  # a target that cannot be asked has not counted
+            deed.touched = self._victims.touched(plan.fault, plan.on)
+        healed = self._heal(deed)
         # One that was only healed because the run is over acted until its end.
-        deed.healed = None if lasted and not isinstance(plan.fault, Restart) else healed
+        deed.healed = None if cut_short else healed
         deed.over = True
 
-    def _try_to_heal(self, deed: _Deed) -> float | None:
+    def _waits_until(self, moment: float | None) -> bool:
+        """Returns at `moment`, or when the run is over, and then True. None never comes."""
+        return self._over.wait(None if moment is None else max(0.0, self._origin + moment - time.monotonic()))
+
+    def _heal(self, deed: _Deed) -> float | None:
         try:
             return self._victims.heal(deed.plan.fault, deed.plan.on) - self._origin
         except Exception as error:
-            deed.problem = deed.problem or f"could not be healed: {error}"
+            deed.problem = deed.problem or f"it could not be healed: {error}"
             return None
 
 

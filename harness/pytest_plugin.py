@@ -7,7 +7,8 @@ itself what it expects: where it passes although a guarantee was broken, the rep
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 if TYPE_CHECKING:
     from harness.fleet.base import Fleet, Progress
     from harness.fleet.deployment import Deployment
+    from harness.guarantees.base import Verdict
     from harness.runner import Result, Told
     from harness.scenario import Scenario, Servers
 
@@ -33,6 +35,7 @@ class Session:
         self.folder: Path | None = config.getoption("--report")
         self.started = datetime.now(UTC)
         self.told: list[Told] = []
+        self.by_hand = 0  # tests that used the fixture `fleet`
         self.fleet_error = ""
         self.watch: Callable[[Progress], None] = lambda _: None
         self._fleet: Fleet | None = None
@@ -40,45 +43,35 @@ class Session:
         self._in_test: list[Result] = []
 
     def fleet(self) -> Fleet:
-        """The fleet, started when first asked for. FleetError stops the session: the next test would fare no better."""
+        """The fleet, started when first asked for. FleetError if it cannot work."""
         from harness.fleet.base import open_fleet
-        from harness.fleet.errors import FleetError
 
         if self._fleet is None:
-            try:
-                fleet = open_fleet(self.fleet_name)
-                fleet.__enter__()
-            except FleetError as error:
-                self.fleet_error = str(error)
-                raise
+            fleet = open_fleet(self.fleet_name)
+            fleet.__enter__()
             self._fleet = fleet
             self.proxy = fleet.proxy
         return self._fleet
 
     def run(self, scenario: Scenario, test: str) -> Result:
-        """One run of one scenario, within `test`."""
-        from harness.fleet.errors import FleetError
+        """One run of one scenario, within `test`. FleetError if it could not begin."""
         from harness.runner import replay_command, run
 
         again = replay_command(self.fleet_name, self.seed, test)
-        try:
-            result = run(scenario, self.fleet(), seed=self.seed, name=short(test), again=again, watch=self.watch)
-        except FleetError as error:
-            self.fleet_error = str(error)
-            raise
+        result = run(scenario, self.fleet(), seed=self.seed, name=short(test), again=again, watch=self.watch)
         self._in_test.append(result)
         return result
 
-    def tested(self, doc: str, failure: str | None) -> None:
-        """A test is over: what it ran goes into the report."""
+    def tested(self, doc: str, *, passed: bool, failure: str = "") -> None:
+        """A test is over: what it ran goes into the report. One that neither `passed` nor has a `failure` was left early."""
+        if not self._in_test:
+            return
         from harness.report import histories
         from harness.runner import Told
 
-        for result in self._in_test:
-            told = Told(result=result, doc=doc, verdicts=_as_expected(result, failure))
-            self.told.append(told)
+        for result, verdicts in zip(self._in_test, _seen(self._in_test, passed, failure), strict=True):
+            self.told.append(Told(result=result, doc=doc, verdicts=verdicts))
             if self.folder is not None:  # a run that is killed later leaves what it knew
-                self.folder.mkdir(parents=True, exist_ok=True)
                 histories.write(result.history, self.folder / "history" / f"{len(self.told):03d}.partial.jsonl.gz")
         self._in_test = []
 
@@ -90,6 +83,7 @@ class Session:
 
     def close(self) -> None:
         """Stops the fleet, and writes the report if one was asked for."""
+        self.tested("", passed=False)  # of a test that a signal ended
         if self._fleet is not None:
             self._fleet.__exit__(None, None, None)
             self._fleet = None
@@ -101,19 +95,23 @@ class Session:
                 partial.unlink()
 
 
-def _as_expected(result: Result, failure: str | None) -> tuple[Any, ...]:
-    """The verdicts, seen by a test that passed or failed with `failure`."""
+def _seen(results: list[Result], passed: bool, failure: str) -> list[tuple[Verdict, ...]]:
+    """The verdicts of the scenarios that one test ran, as that test sees them."""
     from harness.guarantees.base import Verdict
 
-    if failure is None:
-        return tuple(
-            v if v.verdict == "held" else replace(v, verdict="held", why=(f"{v.verdict}, as this test expects", *v.why))
-            for v in result.verdicts
-        )
-    if result.verdict != "held":
-        return result.verdicts
-    said = Verdict(guarantee="the test itself", verdict="broken", measured=failure[:300], bound="passes")
-    return (*result.verdicts, said)
+    if passed:
+        return [tuple(_as_expected(verdict) for verdict in result.verdicts) for result in results]
+    verdicts = [result.verdicts for result in results]
+    if failure and all(result.verdict == "held" for result in results):
+        said = Verdict(guarantee="the test itself", verdict="broken", measured=failure[:300], bound="passes")
+        verdicts[-1] = (*verdicts[-1], said)
+    return verdicts
+
+
+def _as_expected(verdict: Verdict) -> Verdict:
+    if verdict.verdict == "held":
+        return verdict
+    return replace(verdict, verdict="held", why=(f"{verdict.verdict}, as this test expects", *verdict.why))
 
 
 def _address(item: pytest.Item) -> str:
@@ -132,7 +130,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--fleet", default="local", help="where scenarios run: local (default)")
     group.addoption("--seed", type=_seed, default=1, help="what every chance of a run is drawn from (default 1)")
     group.addoption(
-        "--report", type=Path, default=None, metavar="DIR", help="write report.json, .html, .md and junit.xml there"
+        "--report", type=_folder, default=None, metavar="DIR", help="write report.json, .html, .md and junit.xml there"
     )
 
 
@@ -142,17 +140,27 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _folder(text: str) -> Path:
+    if Path(text).exists() and not Path(text).is_dir():
+        raise pytest.UsageError(f"--report must be a folder, which need not be there yet; {text} is none")
+    return Path(text)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "servers(servers): the servers that the fixture `fleet` starts")
     config.stash[SESSION] = Session(config)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if call.when == "call":
-        failure = str(call.excinfo.value) if call.excinfo is not None else None
-        item.config.stash[SESSION].tested(_doc(item), failure)
+    # What a fixture ran is told with its test, unless it comes to none.
+    if call.when != "setup" or not report.passed:
+        failure = (str(call.excinfo.value) if call.excinfo else "") or report.longreprtext
+        passed = report.passed or hasattr(report, "wasxfail")
+        item.config.stash[SESSION].tested(_doc(item), passed=passed, failure=failure if report.failed else "")
     return report
 
 
@@ -198,16 +206,18 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Deployment]:
         pytest.skip(
             f"the fixture fleet needs real servers; run with --fleet=local instead of --fleet={session.fleet_name}"
         )
-    with local.deploy(servers) as deployment:
-        yield deployment
+    session.by_hand += 1
+    with ExitStack() as stack:
+        yield _stopping(request, lambda: stack.enter_context(local.deploy(servers, seed=session.seed)))
 
 
 def _stopping(request: pytest.FixtureRequest, act: Callable[[], Any]) -> Any:
-    """What `act` returns. A fleet that cannot work ends the whole session with its one message."""
+    """What `act` returns. A fleet that cannot work ends the whole session: the next test would fare no better."""
     from harness.fleet.errors import FleetError
 
     try:
         return act()
     except FleetError as error:
-        request.session.shouldstop = str(error)
-        pytest.fail(str(error), pytrace=False)
+        request.config.stash[SESSION].fleet_error = str(error)
+        request.session.shouldstop = "stormproof: the fleet cannot work"
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

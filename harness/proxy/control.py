@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
@@ -130,12 +130,14 @@ class Control:
             totals[name] = (received, sent)
         return totals
 
-    def touched(self, name: str) -> int | None:
-        """How often toxics of the proxy acted since the server started; None where the server does not count that."""
+    def touched(self, name: str, toxics: Collection[Toxic] | None = None) -> int | None:
+        """How often `toxics` of the proxy (None: all) acted since the server started; None where it does not count that."""
         text = self._metrics()
         if not metrics.counts(text, metrics.ACTED):
             return None
-        return sum(s.value for s in metrics.parse(text, metrics.ACTED) if s.labels.get("proxy") == name)
+        labels = [{"proxy": name}] if toxics is None else [{"proxy": name, "toxic": toxic.name} for toxic in toxics]
+        samples = metrics.parse(text, metrics.ACTED)
+        return sum(s.value for s in samples if any(wanted.items() <= s.labels.items() for wanted in labels))
 
     def _version(self, limits: tuple[float, float]) -> str:
         answer = self._http.get("/version", timeout=limits).json()

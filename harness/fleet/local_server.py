@@ -1,0 +1,267 @@
+"""One server of a local fleet: its process, its proxy, and how each fault is done to it and undone."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from faults import Errors, Fault, Kill, Overload, Pause, Refuse, Restart, Toxic
+from faults.network import NetworkFault
+from faults.server import ServerFault
+from harness.fleet.errors import FleetError
+from harness.fleet.keeper import Keeper, Process
+from harness.fleet.keeper_child import TELL_FD
+from harness.fleet.ports import free_port
+from harness.fleet.victim import Victim
+from harness.history import Server
+from harness.node.ready import wait_ready
+from harness.proxy.control import Control
+from harness.scenario import Servers
+from protos import control_pb2, control_pb2_grpc
+
+#: Seconds that a server may need until it answers, and that a graceful stop may take.
+READY, GRACE = 15.0, 5.0
+#: Seconds until a stopped process has stopped, and until a server has taken an order.
+STOP, ORDER = 2.0, 2.0
+
+
+def cannot(fault: Fault, servers: Servers) -> str | None:
+    """Why `fault` cannot be done to these servers, or None if it can."""
+    if isinstance(fault, ServerFault) and servers.command is not None:
+        return f"{fault} needs a server that serves control.proto, and these are started by a command of your own"
+    return None
+
+
+class LocalServer(Victim):
+    """A running server. `address` is what clients call: its proxy."""
+
+    def __init__(
+        self,
+        server: Server,
+        servers: Servers,
+        keeper: Keeper,
+        control: Control,
+        folder: Path,
+        prefix: str,
+        seed: int,
+    ) -> None:
+        super().__init__(server.name)
+        self.server = server
+        self.proxy = f"{prefix}{server.name}"
+        self.journal = folder / f"{server.name}.jsonl"
+        self.port = free_port()
+        self.process: Process | None = None
+        self.address = ""
+        self._servers = servers
+        self._keeper = keeper
+        self._control = control
+        self._log = folder / f"{server.name}.log"
+        self._seed = random.Random(f"{seed} {server.name}").getrandbits(62)
+        self._control_port: int | None = None
+        self._orders = threading.Lock()
+        self._misbehaviour: dict[str, ServerFault] = {}  # by tag
+        self._counted: dict[str, int] = {}  # by tag: the server's count before the fault, or before its own start
+
+    def open_proxy(self) -> None:
+        """Makes the proxy; clients can connect to it from now on."""
+        upstream, listen = f"127.0.0.1:{self.port}", f"127.0.0.1:{free_port()}"
+        self.address = self._control.create(self.proxy, upstream=upstream, listen=listen)
+
+    def spawn(self) -> None:
+        """Starts the process; `wait_ready` says when it answers."""
+        servers = self._servers
+        if servers.command is not None:
+            argv = [part.replace("{port}", str(self.port)) for part in servers.command]
+            self.process = self._keeper.execute(argv, log=self._log)
+            return
+        self.process = self._keeper.spawn(
+            "harness.node.server:serve",
+            {
+                "port": self.port,
+                "control_port": 0,
+                "ready_fd": TELL_FD,
+                "name": self.name,
+                "service_time": servers.service_time,
+                "workers": servers.workers,
+                "journal": str(self.journal),
+            },
+            log=self._log,
+        )
+
+    def wait_ready(self) -> None:
+        """Returns once the server takes calls. FleetError with its last words if it does not."""
+        if self._servers.command is not None:
+            self._wait_until_it_listens()
+            return
+        ready = wait_ready(self._running(), timeout=READY)
+        with self._orders:
+            self._control_port = ready.control_port
+            if self._misbehaviour:
+                self._counted = dict.fromkeys(self._misbehaviour, 0)
+                self._behave()
+
+    def kill(self) -> float:
+        """SIGKILL; returns when it was seen to be gone."""
+        now, process = time.monotonic(), self._running()
+        process.close()
+        return max(now, process.exited_at or now)
+
+    def stop(self) -> float:
+        """SIGTERM, then SIGKILL after GRACE seconds; returns when it began."""
+        now, process = time.monotonic(), self._running()
+        if process.signal(signal.SIGTERM):
+            with contextlib.suppress(TimeoutError):
+                process.wait(GRACE)
+        process.close()
+        return now
+
+    def close(self) -> None:
+        """Ends the process and deletes the proxy, however far they came."""
+        try:
+            if self.process is not None:
+                self.process.close()
+        finally:
+            with contextlib.suppress(Exception):  # a Toxiproxy that is gone has no proxies either
+                self._control.delete(self.proxy)
+
+    def _apply(self, fault: Fault, tag: str) -> float:
+        match fault:
+            case Refuse():
+                self._control.disable(self.proxy)
+            case NetworkFault():
+                self._control.add(self.proxy, _tagged(fault, tag))
+            case Kill():
+                return self.kill()
+            case Pause():
+                return self._pause()
+            case Restart():
+                began = self.stop() if fault.graceful else self.kill()
+                time.sleep(fault.downtime)
+                self._revive()
+                return began
+            case ServerFault():
+                self._misbehave(fault, tag)
+            case _:
+                raise FleetError(f"the local fleet cannot apply {fault}")
+        return time.monotonic()
+
+    def _heal(self, fault: Fault, tag: str) -> None:
+        match fault:
+            case Refuse():
+                if not self._suffers(Refuse):
+                    self._control.enable(self.proxy)
+            case NetworkFault():
+                self._control.remove(self.proxy, _tagged(fault, tag))
+            case Pause():
+                if not self._suffers(Pause):
+                    self._running().signal(signal.SIGCONT)
+            case Kill() | Restart():
+                self._revive()
+            case ServerFault():
+                self._behave_again(tag)
+
+    def _touched(self, fault: Fault, tag: str) -> int | None:
+        match fault:
+            case Refuse():
+                return None
+            case NetworkFault():
+                return self._control.touched(self.proxy, _tagged(fault, tag))
+            case ServerFault():
+                with self._orders:
+                    return _count(fault, self._order("Observe", control_pb2.ObserveRequest())) - self._counted[tag]
+        return None
+
+    def _pause(self) -> float:
+        now, process = time.monotonic(), self._running()
+        process.signal(signal.SIGSTOP)
+        return max(now, process.stopped(STOP))
+
+    def _revive(self) -> None:
+        """Starts it again if it is down and nothing keeps it down; what keeps it paused keeps it so."""
+        if self._running().alive or self._suffers(Kill):
+            return
+        self.spawn()
+        self.wait_ready()
+        if self._suffers(Pause):
+            self._pause()
+
+    def _misbehave(self, fault: ServerFault, tag: str) -> None:
+        if reason := cannot(fault, self._servers):
+            raise FleetError(reason)
+        with self._orders:
+            codes = {other.code for other in (fault, *self._misbehaviour.values()) if isinstance(other, Errors)}
+            if len(codes) > 1:
+                raise FleetError(
+                    f"{self.name} can answer with one error at a time; it was told {' and '.join(sorted(codes))}"
+                )
+            self._misbehaviour[tag] = fault
+            self._counted[tag] = _count(fault, self._behave())
+
+    def _behave_again(self, tag: str) -> None:
+        with self._orders:
+            self._counted.pop(tag, None)
+            if self._misbehaviour.pop(tag, None) is not None and self._running().alive:
+                self._behave()
+
+    def _behave(self) -> Any:
+        """Tells the server all of its misbehaviour; returns what it has counted so far."""
+        errors = [fault for fault in self._misbehaviour.values() if isinstance(fault, Errors)]
+        overloads = [fault for fault in self._misbehaviour.values() if isinstance(fault, Overload)]
+        behaviour = control_pb2.Behaviour(
+            error_rate=1.0 - math.prod(1.0 - fault.rate for fault in errors),
+            error_code=grpc.StatusCode[errors[0].code].value[0] if errors else 0,
+            limit=min((fault.limit for fault in overloads if fault.limit), default=0),
+            delay=sum(fault.delay for fault in overloads),
+            seed=self._seed,
+        )
+        return self._order("Behave", behaviour)
+
+    def _order(self, method: str, message: object) -> Any:
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{self._control_port}") as channel:
+                return getattr(control_pb2_grpc.ControlStub(channel), method)(message, timeout=ORDER)
+        except grpc.RpcError as error:
+            raise FleetError(f"{self.name} took no order: {error.code().name}, {error.details()}") from error
+
+    def _running(self) -> Process:
+        assert self.process is not None
+        return self.process
+
+    def _wait_until_it_listens(self) -> None:
+        process, deadline = self._running(), time.monotonic() + READY
+        while not (_listens(self.port) and process.alive):
+            if not process.alive:
+                raise self._failure(f"ended with status {process.wait()} and does not listen")
+            if time.monotonic() > deadline:
+                raise self._failure(f"did not listen within {READY:g} s")
+            time.sleep(0.02)
+
+    def _failure(self, what: str) -> FleetError:
+        words = self._log.read_text(errors="replace")[-500:].strip() if self._log.exists() else ""
+        return FleetError(
+            f"{self.name} {what} on port {self.port} ({self._running().what}); its last words: {words or 'none'}"
+        )
+
+
+def _tagged(fault: NetworkFault, tag: str) -> list[Toxic]:
+    return [replace(toxic, tag=tag) for toxic in fault.toxics()]
+
+
+def _count(fault: ServerFault, observed: control_pb2.Observed) -> int:
+    return observed.errors if isinstance(fault, Errors) else observed.refused + observed.delayed
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
