@@ -40,8 +40,8 @@ from stormproof import (
     RetryBudget,
     checkpointed,
 )
-from stormproof.channel import configuration
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Event, Observer
+from stormproof.shared import configuration
 from stormproof.subchannels import outcome_of
 
 METHOD = "/hello.Hello/SayHello"

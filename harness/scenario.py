@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from faults import Fault, Injection
 from faults.base import bounded, check
-from harness.client import Client, GrpcClient
+from harness.client import AnyClient
 from harness.guarantees.base import Guarantee
 from harness.history import Server
 from harness.workload import Batch, Closed, Poisson, Steady, Workload
@@ -63,7 +63,7 @@ class Scenario:
     """One bad day. `patience` is how long, in seconds, calls may still take after the workload's last one was due."""
 
     servers: Servers
-    client: Client | GrpcClient
+    client: AnyClient
     workload: Workload
     faults: Sequence[Injection] = ()
     guarantees: Sequence[Guarantee] = ()

@@ -9,12 +9,6 @@ stub.SayHello(request)                      the generated stub, unchanged
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import random
-import threading
-import time
-from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,24 +16,24 @@ import grpc
 
 from stormproof.connectivity import Connectivity
 from stormproof.core.balancers import Balancer, LeastRequest
-from stormproof.core.breaker import Failover, State
+from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
-from stormproof.core.check import complain, instance
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.policy import Policy
-from stormproof.core.pool import Member, Pool
 from stormproof.driver import UnaryUnary
-from stormproof.observer import Ejected, Event, Observer, Readmitted
-from stormproof.streaming import Balanced
+from stormproof.observer import Observer
+from stormproof.shared import Shared
+from stormproof.streaming import Streaming, StreamUnary
 from stormproof.subchannels import Options, open_channel
 
 
-class Channel(grpc.Channel):
+class Channel(Shared, grpc.Channel):
     """A channel that balances over `endpoints` and keeps each method's policy.
 
     endpoints    addresses ("host:port") or `Endpoint`s, at least one, all different.
     balancer     who is called: LeastRequest() unless told otherwise.
-    policy       what every method may do; `methods` replaces it for single ones, by full name ("/pkg.Service/Method").
+    policy       what every method may do; `methods` replaces it for single ones, by full name ("/pkg.Service/Method"), and
+                 for all of a service ("/pkg.Service/"). The most specific one counts, whole, as in a gRPC service config.
     failover     when endpoints are ejected; None: never, and a further attempt may go where the last one failed.
     budget       how many retries the channel may add in all.
     credentials  as for grpc.secure_channel; None: no encryption.
@@ -66,26 +60,21 @@ class Channel(grpc.Channel):
         observer: Observer | None = None,
         seed: int | None = None,
     ) -> None:
-        members, problems = _members(endpoints)
-        problems += configuration(balancer=balancer, policy=policy, methods=methods, failover=failover, budget=budget)
-        complain("Channel", problems)
-        self._policy = policy
-        self._methods = dict(methods or {})
-        self._observer = observer
-        self._ids = itertools.count(1)
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._notices: deque[Event] = deque()
-        self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}
-        self._pool = Pool(
-            members,
+        super().__init__(
+            endpoints,
             balancer=balancer,
+            policy=policy,
+            methods=methods,
             failover=failover,
             budget=budget,
-            rng=random.Random(seed),
-            changed=self._note if observer is not None else lambda _: None,
+            observer=observer,
+            seed=seed,
         )
-        self._subchannels = {e.address: open_channel(e.address, credentials, options, compression) for e in members}
+        self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}
+        self._subchannels = {
+            endpoint.address: open_channel(endpoint.address, credentials, options, compression)
+            for endpoint in self._endpoints
+        }
 
     def unary_unary(
         self,
@@ -102,8 +91,10 @@ class Channel(grpc.Channel):
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
-    ) -> grpc.UnaryStreamMultiCallable[Any, Any]:
-        return Balanced(self, "unary_stream", method, request_serializer, response_deserializer, _registered_method)
+    ) -> Streaming:
+        return Streaming(
+            self, "unary_stream", method, request_serializer, response_deserializer, bool(_registered_method)
+        )
 
     def stream_unary(
         self,
@@ -111,8 +102,8 @@ class Channel(grpc.Channel):
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
-    ) -> grpc.StreamUnaryMultiCallable[Any, Any]:
-        return Balanced(self, "stream_unary", method, request_serializer, response_deserializer, _registered_method)
+    ) -> StreamUnary:
+        return StreamUnary(self, method, request_serializer, response_deserializer, bool(_registered_method))
 
     def stream_stream(
         self,
@@ -120,8 +111,10 @@ class Channel(grpc.Channel):
         request_serializer: Any = None,
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
-    ) -> grpc.StreamStreamMultiCallable[Any, Any]:
-        return Balanced(self, "stream_stream", method, request_serializer, response_deserializer, _registered_method)
+    ) -> Streaming:
+        return Streaming(
+            self, "stream_stream", method, request_serializer, response_deserializer, bool(_registered_method)
+        )
 
     def subscribe(
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
@@ -137,6 +130,7 @@ class Channel(grpc.Channel):
     def close(self) -> None:
         """Ends calls in flight with CANCELLED and closes every connection. A second close does nothing."""
         self._closed.set()
+        self._timers.close()
         for callback in list(self._watchers):
             self.unsubscribe(callback)
         for subchannel in self._subchannels.values():
@@ -147,68 +141,3 @@ class Channel(grpc.Channel):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _policy_of(self, method: str) -> Policy:
-        return self._methods.get(method, self._policy)
-
-    def _check_open(self) -> None:
-        if self._closed.is_set():
-            raise ValueError("this Channel was closed: make a new one to call again")
-
-    def _note(self, member: Member) -> None:
-        """Runs inside the lock: what the pool says is told to the observer later."""
-        breaker, now = member.breaker, time.monotonic()
-        opened = breaker.state is State.OPEN
-        self._notices.append(
-            Ejected(now, member.endpoint, breaker.until - now) if opened else Readmitted(now, member.endpoint)
-        )
-
-    def _tell(self, event: Event) -> None:
-        if self._observer is not None:
-            while self._notices:
-                with contextlib.suppress(IndexError):  # another thread was quicker
-                    self._observer(self._notices.popleft())
-            self._observer(event)
-
-
-def configuration(
-    *,
-    balancer: object,
-    policy: object,
-    methods: Mapping[str, Policy] | None = None,
-    failover: object,
-    budget: object,
-) -> list[str]:
-    """What is wrong with these arguments of a channel; empty if nothing is."""
-    problems: list[str] = []
-    if isinstance(balancer, type) or not isinstance(balancer, Balancer):
-        problems.append(f"balancer must be a balancer, such as RoundRobin(); got {balancer!r}")
-    problems += instance("policy", policy, Policy, "Policy(timeout=1.0)")
-    for name, value in (methods or {}).items():
-        if not name.startswith("/") or name.count("/") != 2:
-            problems.append(f"methods must be named '/package.Service/Method'; got {name!r}")
-        problems += instance(f"methods[{name!r}]", value, Policy, "Policy(timeout=1.0)")
-    if failover is not None:
-        problems += instance("failover", failover, Failover, "Failover(), or None for no failover")
-    return problems + instance("budget", budget, RetryBudget, "RetryBudget()")
-
-
-def _members(endpoints: Sequence[Endpoint | str]) -> tuple[list[Endpoint], list[str]]:
-    """The endpoints, and what is wrong with them."""
-    if isinstance(endpoints, str):
-        return [], [f"endpoints must be a list of addresses; got the text {endpoints!r} (put it in brackets)"]
-    members: list[Endpoint] = []
-    problems: list[str] = []
-    for value in endpoints:
-        try:
-            members.append(Endpoint.of(value))
-        except ValueError as error:
-            problems.append(f"endpoints: {error}")
-    if not members and not problems:
-        problems.append("endpoints must hold at least one address, such as '10.0.0.1:50051'; got none")
-    twice = sorted(address for address, count in Counter(m.address for m in members).items() if count > 1)
-    if twice:
-        problems.append(
-            f"endpoints must all be different; {', '.join(twice)} stands there twice (give it a weight instead)"
-        )
-    return members, problems

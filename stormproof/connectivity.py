@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import grpc
 
@@ -11,6 +11,11 @@ _BEST = (
     grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.CONNECTING, grpc.ChannelConnectivity.IDLE,
     grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN,
 )  # fmt: skip
+
+
+def best(states: Iterable[grpc.ChannelConnectivity]) -> grpc.ChannelConnectivity:
+    """The state of the whole, of the states of its parts."""
+    return min(states, key=_BEST.index)
 
 
 class Connectivity:
@@ -34,11 +39,11 @@ class Connectivity:
         def changed(state: grpc.ChannelConnectivity) -> None:
             with self._lock:
                 self._states[address] = state
-                best = min(self._states.values(), key=_BEST.index)
-                if best is self._told:
+                now = best(self._states.values())
+                if now is self._told:
                     return
-                self._told = best
-            self._callback(best)
+                self._told = now
+            self._callback(now)
 
         return changed
 

@@ -6,8 +6,10 @@ endpoint's own grpc channel. A call made with `.future()` does the same from gRP
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +18,18 @@ import grpc
 from stormproof.core.call import Action, Call, Cancel, Finish, Start
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
+from stormproof.deadline import inherited
 from stormproof.errors import CallError, Tried
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
+from stormproof.replay import Replay
 from stormproof.subchannels import outcome_of
 
 if TYPE_CHECKING:
     from stormproof.channel import Channel
+    from stormproof.shared import Shared
 
 PREVIOUS = "grpc-previous-rpc-attempts"
+KEY = "idempotency-key"
 #: An attempt that our own side broke off.
 BROKEN_OFF = Outcome(Code.CANCELLED, Evidence.NEVER_SENT, "the channel was closed")
 _now = time.monotonic
@@ -32,19 +38,32 @@ _now = time.monotonic
 class Run:
     """One call under way: its machine, its errors so far, and what the observer is told about it."""
 
-    __slots__ = ("_address", "channel", "failures", "id", "last", "machine", "metadata", "method", "tried")
+    error: type[CallError] = CallError
+    __slots__ = ("_addresses", "_errors", "channel", "id", "machine", "metadata", "method", "tried")
 
-    def __init__(self, channel: Channel, method: str, policy: Policy, timeout: float | None, metadata: Any) -> None:
+    def __init__(
+        self,
+        channel: Shared,
+        method: str,
+        policy: Policy,
+        timeout: float | None,
+        metadata: Any,
+        *,
+        resumable: bool = False,
+    ) -> None:
         self.channel = channel
         self.method = method
-        self.metadata = metadata
-        self.machine = Call(channel._pool, policy, timeout)
+        self.metadata = _with_key(metadata) if policy.idempotency_key else metadata
+        self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable)
         self.tried: list[Tried] = []
-        self.last: Any = None
         self.id = next(channel._ids) if channel._observer is not None else 0
-        self._address = ""
+        self._addresses: dict[int, str] = {}  # of each attempt
+        self._errors: dict[int, Any] = {}  # what gRPC raised for an attempt
 
     def begin(self) -> list[Action]:
+        while self.channel._abandoned:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                self.channel._abandoned.popleft()()
         now = _now()
         with self.channel._lock:
             actions = self.machine.begin(now)
@@ -54,7 +73,7 @@ class Run:
 
     def started(self, start: Start) -> Any:
         """Notes the attempt and returns the metadata to send with it."""
-        self._address = start.endpoint.address
+        self._addresses[start.attempt] = start.endpoint.address
         if self.channel._observer is not None:
             self.channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint))
         if start.sent == 1:
@@ -63,11 +82,15 @@ class Run:
 
     def finished(self, attempt: int, outcome: Outcome, error: Any = None) -> list[Action]:
         if outcome is not OK:
-            self.tried.append(Tried(self._address, outcome))
-            self.last = error
+            self.tried.append(Tried(self._addresses[attempt], outcome))
+            self._errors[attempt] = error
         now = _now()
         with self.channel._lock:
-            actions = self.machine.finished(attempt, outcome, now)
+            if outcome.code is Code.CANCELLED and self.channel._closed.is_set():
+                actions = self.machine.cancelled(now)[-1:]  # close() ended the attempts; none is left to cancel
+                self.machine.finished(attempt, outcome, now)
+            else:
+                actions = self.machine.finished(attempt, outcome, now)
         if self.channel._observer is not None:
             self.channel._tell(AttemptEnded(self.id, now, attempt, outcome))
         return actions
@@ -80,22 +103,38 @@ class Run:
         with self.channel._lock:
             return self.machine.cancelled(_now())
 
-    def ended(self, outcome: Outcome) -> CallError | None:
+    def ended(self, finish: Finish) -> CallError | None:
         """Notes the end of the call and returns the error to raise, if any."""
         if self.channel._observer is not None:
-            self.channel._tell(CallEnded(self.id, _now(), self.machine.attempts, outcome))
-        return None if outcome is OK else CallError(self.method, outcome, self.tried, self.last)
+            self.channel._tell(CallEnded(self.id, _now(), self.machine.attempts, finish.outcome))
+        if finish.outcome is OK:
+            return None
+        return self.error(self.method, finish.outcome, self.tried, self._errors.get(finish.attempt))
+
+    def broken_off(self, attempt: int) -> CallError | None:
+        """Attempt `attempt` could not be made at all, for a reason of our own side's. Counters stay right."""
+        self.cancelled()
+        self.finished(attempt, BROKEN_OFF)
+        return self.ended(Finish(attempt, BROKEN_OFF))
+
+
+def _with_key(metadata: Any) -> Any:
+    """Metadata with a key that no other call has, unless the caller brought one."""
+    given = tuple(metadata or ())
+    return given if any(name == KEY for name, _ in given) else (*given, (KEY, str(uuid.uuid4())))
 
 
 class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # generic in the types only
     """Calls one unary method under its policy. What a generated stub holds."""
+
+    kind = "unary_unary"
 
     def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
         self._channel = channel
         self._method = method
         self._policy = channel._policy_of(method)
         self._on = {
-            address: subchannel.unary_unary(method, serializer, deserializer, registered)  # type: ignore[call-arg]
+            address: getattr(subchannel, self.kind)(method, serializer, deserializer, registered)
             for address, subchannel in channel._subchannels.items()
         }
 
@@ -133,13 +172,18 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
     ) -> CallFuture:
         self._channel._check_open()
         run = Run(self._channel, self._method, self._policy, timeout, metadata)
-        return CallFuture(run, self._on, request, (credentials, wait_for_ready, compression))
+        return CallFuture(run, self._on, self._request(run, request), (credentials, wait_for_ready, compression))
 
     def _blocking(self, request: Any, timeout: float | None, metadata: Any, rest: tuple[Any, ...], whole: bool) -> Any:
         channel = self._channel
         channel._check_open()
         run = Run(channel, self._method, self._policy, timeout, metadata)
-        answer: Any = None
+        request = self._request(run, request)
+        if self._policy.hedge is not None:
+            call = CallFuture(run, self._on, request, rest)
+            answer = call.answer()
+            return (answer, call) if whole else answer
+        answer = None
         actions = run.begin()
         while True:
             if not actions:  # a wait before the next attempt
@@ -149,7 +193,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
                 continue
             action = actions[0]
             if isinstance(action, Finish):
-                error = run.ended(action.outcome)
+                error = run.ended(action)
                 if error is not None:
                     raise error
                 return answer
@@ -158,7 +202,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
             on = self._on[action.endpoint.address]
             try:
                 attempt = on.with_call if whole else on
-                answer = attempt(request, action.timeout, sent, *rest)
+                answer = attempt(_of(request), action.timeout, sent, *rest)
                 actions = run.finished(action.attempt, OK)
             except grpc.RpcError as error:
                 actions = run.finished(action.attempt, outcome_of(error), error)
@@ -166,13 +210,20 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
                 self._abandon(run, action.attempt, problem)
                 raise
 
+    def _request(self, run: Run, request: Any) -> Any:  # noqa: ARG002
+        """What each attempt sends; a client stream is made to be read again."""
+        return request
+
     def _abandon(self, run: Run, attempt: int, problem: BaseException) -> None:
-        """Not a gRPC error: a closed channel, a request that cannot be serialized, Ctrl-C. Counters stay right."""
-        run.cancelled()
-        run.finished(attempt, BROKEN_OFF)
-        run.ended(BROKEN_OFF)
-        if self._channel._closed.is_set() and isinstance(problem, ValueError):
-            raise CallError(self._method, BROKEN_OFF, run.tried) from problem
+        """Not a gRPC error: a closed channel, a request that cannot be serialized, Ctrl-C."""
+        error = run.broken_off(attempt)
+        if error is not None and self._channel._closed.is_set() and isinstance(problem, ValueError):
+            raise error from problem
+
+
+def _of(request: Any) -> Any:
+    """What one attempt sends of `request`."""
+    return request.attempt() if isinstance(request, Replay) else request
 
 
 class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
@@ -185,9 +236,8 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._rest = rest
         self._condition = threading.Condition()
         self._callbacks: list[Callable[[Any], None]] = []
-        self._attempt: Any = None
-        self._timer: threading.Timer | None = None
-        self._answer: Any = None
+        self._attempts: dict[int, Any] = {}
+        self._answered: Any = None  # the attempt whose answer or error is the call's
         self._outcome: Outcome | None = None
         self._error: CallError | None = None
         self._perform(run.begin())
@@ -197,52 +247,65 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             if isinstance(action, Start):
                 self._start(action)
             elif isinstance(action, Cancel):
-                if self._attempt is not None:
-                    self._attempt.cancel()
+                self._cancel(action.attempt)
             else:
-                self._finish(action.outcome)
+                self._close(action, self._run.ended(action))
         wake_at = self._run.machine.wake_at
-        if not actions and wake_at is not None:
-            self._timer = threading.Timer(max(0.0, wake_at - _now()), self._woke)
-            self._timer.daemon = True
-            self._timer.start()
+        if wake_at is not None:
+            self._run.channel._timers.at(wake_at, self._woke)
 
     def _start(self, start: Start) -> None:
         sent = self._run.started(start)
         try:
-            attempt = self._on[start.endpoint.address].future(self._request, start.timeout, sent, *self._rest)
+            attempt = self._on[start.endpoint.address].future(_of(self._request), start.timeout, sent, *self._rest)
         except BaseException:
-            self._run.cancelled()
-            self._run.finished(start.attempt, BROKEN_OFF)
-            self._finish(BROKEN_OFF)
+            self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
             if self._run.channel._closed.is_set():
                 return
             raise
-        self._attempt = attempt
+        self._attempts[start.attempt] = attempt
         if self.done():  # cancelled while it was being started
             attempt.cancel()
         attempt.add_done_callback(lambda done: self._ended(start.attempt, done))
 
+    def _cancel(self, number: int) -> None:
+        attempt = self._attempts.get(number)
+        if attempt is not None:  # else it is just being started, and cancelled there
+            attempt.cancel()
+
     def _ended(self, number: int, done: Any) -> None:
-        if done.code() is grpc.StatusCode.OK:
-            self._answer = done.result()
-            self._perform(self._run.finished(number, OK))
-        else:
-            self._perform(self._run.finished(number, outcome_of(done), done))
+        ok = done.code() is grpc.StatusCode.OK
+        self._perform(self._run.finished(number, OK) if ok else self._run.finished(number, outcome_of(done), done))
 
     def _woke(self) -> None:
-        self._perform(self._run.cancelled() if self._run.channel._closed.is_set() else self._run.woke())
+        """A timer of an earlier state may come too; it finds that nothing is due."""
+        if self._run.channel._closed.is_set():
+            self._perform(self._run.cancelled())
+            return
+        wake_at = self._run.machine.wake_at
+        if wake_at is not None and wake_at <= _now():
+            self._perform(self._run.woke())
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _close(self, finish: Finish, error: CallError | None) -> None:
         with self._condition:
-            if self._outcome is not None:
-                return
-            self._error = self._run.ended(outcome)
-            self._outcome = outcome
+            self._error = error
+            self._answered = self._attempts.get(finish.attempt)
+            self._outcome = finish.outcome
             self._condition.notify_all()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
             callback(self)
+
+    def answer(self) -> Any:
+        """Waits for the end in the caller's thread: the answer, or the error raised (CANCELLED, too)."""
+        try:
+            self._wait(None)
+        except BaseException:  # Ctrl-C: nothing is left running
+            self.cancel()
+            raise
+        if self._error is not None:
+            raise self._error
+        return self._answered.result()
 
     def _wait(self, timeout: float | None) -> None:
         with self._condition:
@@ -252,8 +315,6 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def cancel(self) -> bool:
         if self.done():
             return False
-        if self._timer is not None:
-            self._timer.cancel()
         self._perform(self._run.cancelled())
         return True
 
@@ -272,7 +333,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             raise grpc.FutureCancelledError
         if self._error is not None:
             raise self._error
-        return self._answer
+        return self._answered.result()
 
     def exception(self, timeout: float | None = None) -> CallError | None:
         self._wait(timeout)
@@ -315,8 +376,8 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def initial_metadata(self) -> Sent:
         self._wait(None)
-        return tuple(self._attempt.initial_metadata() or ()) if self._attempt is not None else ()
+        return tuple(self._answered.initial_metadata() or ()) if self._answered is not None else ()
 
     def trailing_metadata(self) -> Sent:
         self._wait(None)
-        return tuple(self._attempt.trailing_metadata() or ()) if self._attempt is not None else ()
+        return tuple(self._answered.trailing_metadata() or ()) if self._answered is not None else ()

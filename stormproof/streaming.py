@@ -1,84 +1,298 @@
-"""Streaming methods: balanced, and with no policy beyond that yet. What a caller gets is gRPC's own call object."""
+"""The threaded driver of streaming calls: the same machine, and a caller that reads messages one by one.
+
+Before the first message reaches the caller a failed attempt may be followed by another one, as with a unary call; a
+client stream is kept for that up to the policy's bound. Afterwards only a method with a `Checkpoint` continues
+elsewhere. The work is done in the thread that reads, so a stream costs no thread of its own.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from stormproof.core.outcome import OK, Outcome
-from stormproof.core.pool import Flight
-from stormproof.driver import BROKEN_OFF
+from stormproof.core.call import Action, Cancel, Finish, Start
+from stormproof.core.outcome import OK, Code, Evidence, Outcome
+from stormproof.core.policy import Policy
+from stormproof.driver import BROKEN_OFF, Run, UnaryUnary
+from stormproof.errors import CallError
+from stormproof.observer import Sent
+from stormproof.replay import Replay
 from stormproof.subchannels import outcome_of
 
 if TYPE_CHECKING:
     from stormproof.channel import Channel
+    from stormproof.shared import Shared
+
+_now = time.monotonic
 
 
-class Balanced(
-    grpc.UnaryStreamMultiCallable,  # type: ignore[type-arg] # generic in the types only
-    grpc.StreamUnaryMultiCallable,  # type: ignore[type-arg]
-    grpc.StreamStreamMultiCallable,  # type: ignore[type-arg]
-):
-    """A streaming method: one attempt, on the endpoint that the balancer picks; what it returns is gRPC's own call."""
+def stream_policy(channel: Shared, method: str) -> Policy:
+    """The policy of an answer stream, as its machine needs it; the limit of silence is kept by the driver."""
+    policy = channel._policy_of(method)
+    return replace(
+        policy,
+        timeout=policy.timeout if policy is not channel._policy else None,
+        attempt_timeout=None,
+        idempotent=policy.repeatable,
+        hedge=None,
+    )
+
+
+class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):  # type: ignore[type-arg,misc]
+    """Calls a method with a client stream: like a unary call whose request can be read again."""
+
+    kind = "stream_unary"
+
+    def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
+        super().__init__(channel, method, None, deserializer, registered)
+        self._serialize = serializer
+
+    def _request(self, run: Run, request: Any) -> Any:
+        return _replay(run, request, self._serialize, self._policy.buffer)
+
+
+class Streaming(grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable):  # type: ignore[type-arg]
+    """Calls a method with an answer stream; with a client stream too, if `kind` says so."""
 
     def __init__(
-        self,
-        channel: Channel,
-        kind: str,
-        method: str,
-        serializer: Any,
-        deserializer: Any,
-        registered: bool | None,
+        self, channel: Channel, kind: str, method: str, serializer: Any, deserializer: Any, registered: bool
     ) -> None:
         self._channel = channel
+        self._method = method
+        self._policy = stream_policy(channel, method)
+        configured = channel._policy_of(method)
+        self._silence = configured.attempt_timeout
+        self._resume = configured.checkpoint.resume if configured.checkpoint and kind == "unary_stream" else None
+        self._serialize = serializer
+        self._client_stream = kind == "stream_stream"
         self._on = {
-            address: getattr(subchannel, kind)(method, serializer, deserializer, bool(registered))
+            address: getattr(subchannel, kind)(
+                method, None if self._client_stream else serializer, deserializer, registered
+            )
             for address, subchannel in channel._subchannels.items()
         }
 
-    def __call__(self, request: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override] # any kind
-        flight, on = self._begin()
-        try:
-            call = on(request, *args, **kwargs)
-        except BaseException as problem:
-            self._ended(flight, outcome_of(problem) if isinstance(problem, grpc.RpcError) else BROKEN_OFF)
-            raise
-        return self._watched(flight, call)
-
-    def with_call(self, request_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> Any:
-        flight, on = self._begin()
-        try:
-            answer = on.with_call(request_iterator, *args, **kwargs)
-        except BaseException as problem:
-            self._ended(flight, outcome_of(problem) if isinstance(problem, grpc.RpcError) else BROKEN_OFF)
-            raise
-        self._ended(flight, OK)
-        return answer
-
-    def future(self, request_iterator: Iterator[Any], *args: Any, **kwargs: Any) -> Any:
-        flight, on = self._begin()
-        return self._watched(flight, on.future(request_iterator, *args, **kwargs))
-
-    def _begin(self) -> tuple[Flight, Any]:
+    def __call__(  # type: ignore[override] # of either kind
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Sent | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> AnswerStream:
         self._channel._check_open()
-        with self._channel._lock:
-            flight = self._channel._pool.begin(time.monotonic())
-        return flight, self._on[flight.member.endpoint.address]
+        resumable = self._resume is not None
+        run = Run(self._channel, self._method, self._policy, timeout, metadata, resumable=resumable)
+        if self._client_stream:
+            request = _replay(run, request, self._serialize, self._policy.buffer)
+        rest = (credentials, wait_for_ready, compression)
+        return AnswerStream(run, self._on, request, rest, self._resume, self._silence)
 
-    def _watched(self, flight: Flight, call: Any) -> Any:
-        """Reports the end of a call that goes on; a call that is over already returned a plain answer."""
-        if not isinstance(call, grpc.Call):
-            self._ended(flight, OK)
-        elif not call.add_callback(lambda: self._ended(flight, self._outcome(call))):
-            self._ended(flight, self._outcome(call))
-        return call
 
-    def _outcome(self, call: grpc.Call) -> Outcome:
-        return OK if call.code() is grpc.StatusCode.OK else outcome_of(call)
+def _replay(run: Run, source: Any, serialize: Any, bound: int) -> Replay:
+    def outgrown() -> None:
+        with run.channel._lock:
+            run.machine.committed()
 
-    def _ended(self, flight: Flight, outcome: Outcome) -> None:
-        with self._channel._lock:
-            self._channel._pool.finished(flight, outcome, time.monotonic())
+    return Replay(source, serialize, bound, outgrown)
+
+
+class _Flight:
+    """One attempt, whose end is told to the machine once: by the reader of the stream, or when it has gone."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self._run = run
+        self._number = number
+        self._lock = threading.Lock()
+        self.told = False
+
+    def ended(self, outcome: Outcome, error: Any = None) -> list[Action]:
+        with self._lock:
+            if self.told:
+                return []
+            self.told = True
+        return self._run.finished(self._number, outcome, error)
+
+    def left(self) -> None:
+        self._run.cancelled()
+        self.ended(Outcome(Code.CANCELLED, Evidence.LOST, "nobody reads the stream any more"))
+
+
+class AnswerStream(grpc.Call, Iterator[Any]):
+    """An answer stream under way: iterate over it for its messages. A `grpc.Call`; its error is a `CallError`."""
+
+    def __init__(
+        self,
+        run: Run,
+        on: Mapping[str, Any],
+        request: Any,
+        rest: tuple[Any, ...],
+        resume: Callable[[Any, Any], Any] | None,
+        silence: float | None,
+    ) -> None:
+        self._run = run
+        self._on = on
+        self._request = request
+        self._rest = rest
+        self._resume = resume
+        self._silence = silence
+        self._first_request = request
+        self._attempt: Any = None
+        self._flight: _Flight | None = None
+        self._heard = _now()  # when the last message came, or the attempt began
+        self._silent = False
+        self._ending = threading.Condition()
+        self._finish: Finish | None = None
+        self._error: CallError | None = None
+        self._callbacks: list[Callable[[], None]] = []
+        self._perform(run.begin())
+
+    def __iter__(self) -> AnswerStream:
+        return self
+
+    def __next__(self) -> Any:
+        while self._finish is None:
+            try:
+                message = next(self._attempt)
+            except StopIteration:
+                self._ended(OK, None)
+            except grpc.RpcError as error:
+                outcome = outcome_of(error)
+                if self._silent and outcome.code is Code.CANCELLED:
+                    outcome = Outcome(Code.DEADLINE_EXCEEDED, Evidence.LOST, f"no message for {self._silence:g} s")
+                self._ended(outcome, error)
+            else:
+                self._arrived(message)
+                return message
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+    def _arrived(self, message: Any) -> None:
+        self._heard = _now()
+        with self._run.channel._lock:
+            self._run.machine.progressed()
+        if self._resume is not None:
+            try:
+                self._request = self._resume(self._first_request, message)
+            except BaseException:
+                self.cancel()
+                raise
+
+    def _ended(self, outcome: Outcome, error: Any) -> None:
+        """The attempt is over; returns once the next one is under way, or the call is over."""
+        assert self._flight is not None
+        actions = self._flight.ended(outcome, error)
+        while not actions and self._finish is None:
+            wake_at = self._run.machine.wake_at
+            if wake_at is None:  # cancelled by another thread, which tells the end
+                with self._ending:
+                    self._ending.wait_for(lambda: self._finish is not None)
+                return
+            closed = self._run.channel._closed.wait(max(0.0, wake_at - _now()))
+            actions = self._run.cancelled() if closed else self._run.woke()
+        self._perform(actions)
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Start):
+                self._start(action)
+            elif isinstance(action, Cancel):
+                self._attempt.cancel()
+            else:
+                self._close(action, self._run.ended(action))
+
+    def _start(self, start: Start) -> None:
+        sent = self._run.started(start)
+        self._flight = flight = _Flight(self._run, start.attempt)
+        request = self._request.attempt() if isinstance(self._request, Replay) else self._request
+        try:
+            self._attempt = self._on[start.endpoint.address](request, start.timeout, sent, *self._rest)
+        except BaseException:
+            flight.told = True
+            self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
+            if not self._run.channel._closed.is_set():
+                raise
+            return
+        # The reader tells how the attempt ended, unless there is none any more: the stream was cancelled or dropped.
+        this = weakref.ref(self)
+        self._attempt.add_callback(lambda: flight.left() if (stream := this()) is None or stream._finish else None)
+        if self._silence is not None:
+            self._heard, self._silent = _now(), False
+            self._watch(self._attempt)
+
+    def _watch(self, attempt: Any) -> None:
+        """Ends `attempt` once it has been silent for too long."""
+        assert self._silence is not None
+        if attempt is not self._attempt or self._finish is not None:
+            return
+        if _now() >= self._heard + self._silence:
+            self._silent = True
+            attempt.cancel()
+        else:
+            self._run.channel._timers.at(self._heard + self._silence, lambda: self._watch(attempt))
+
+    def _close(self, finish: Finish, error: CallError | None) -> None:
+        if error is not None and isinstance(self._request, Replay):
+            error.__cause__ = self._request.problem
+        with self._ending:
+            self._finish = finish
+            self._error = error
+            self._ending.notify_all()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def __del__(self) -> None:
+        """Nobody will read on: grpc ends the attempt, and the next call on the channel takes it off the books."""
+        flight = getattr(self, "_flight", None)
+        if flight is not None and not flight.told:
+            self._run.channel._abandoned.append(flight.left)
+
+    def cancel(self) -> bool:
+        if self._finish is not None:
+            return False
+        self._perform(self._run.cancelled())
+        return True
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        with self._ending:
+            if self._finish is None:
+                self._callbacks.append(callback)
+                return True
+        return False
+
+    def is_active(self) -> bool:
+        return self._finish is None
+
+    def time_remaining(self) -> float | None:  # type: ignore[override] # None: no limit
+        deadline = self._run.machine.deadline
+        return None if deadline is None else max(0.0, deadline - _now())
+
+    def initial_metadata(self) -> Sent:
+        """Of the attempt that is read now; waits for it, as grpc does."""
+        return tuple(self._attempt.initial_metadata() or ()) if self._attempt is not None else ()
+
+    def trailing_metadata(self) -> Sent:
+        self._wait()
+        return tuple(self._attempt.trailing_metadata() or ()) if self._attempt is not None else ()
+
+    def code(self) -> grpc.StatusCode:
+        self._wait()
+        return grpc.StatusCode.OK if self._error is None else self._error.code()
+
+    def details(self) -> str:
+        self._wait()
+        return "" if self._error is None else self._error.details()
+
+    def _wait(self) -> None:
+        """Waits for the end. A stream ends in the thread that reads it: read it to its end first, or cancel it."""
+        with self._ending:
+            self._ending.wait_for(lambda: self._finish is not None)

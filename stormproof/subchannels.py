@@ -32,7 +32,10 @@ _BROKEN = re.compile(
     r"Stream removed|Socket closed|Connection reset|Broken pipe|Connection aborted|Endpoint closing|Transport closed"
     r"|GOAWAY|RST_STREAM|keepalive|ping timeout|recvmsg|sendmsg|Connection timed out|No route to host"
 )
+#: grpc.aio's own words for a write that failed because the stream had broken already; the real status is lost then.
+_WRITE_FAILED = "Internal error from Core"
 _NO_CONNECTION = "failed to connect to all addresses"
+_NOT_SERIALIZED = "Exception serializing request"
 _UNANSWERED = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
 PUSHBACK = "grpc-retry-pushback-ms"
 
@@ -54,13 +57,17 @@ def outcome_of(error: Any) -> Outcome:
     """What a failed call on one subchannel (a `grpc.RpcError`, which is its call too) says about the work."""
     code = Code(error.code().value[0])
     message = error.details() or ""
+    if code is Code.INTERNAL and message == _WRITE_FAILED:
+        code = Code.UNAVAILABLE
     return Outcome(code, _evidence(code, message), message, _pushback(error))
 
 
 def _evidence(code: Code, message: str) -> Evidence:
     if code is Code.UNAVAILABLE and message.startswith(_NO_CONNECTION):
         return Evidence.NEVER_SENT
-    if code in _UNANSWERED or _BROKEN.search(message):
+    if code is Code.INTERNAL and message.startswith(_NOT_SERIALIZED):
+        return Evidence.NEVER_SENT
+    if code in _UNANSWERED or message == _WRITE_FAILED or _BROKEN.search(message):
         return Evidence.LOST
     return Evidence.ANSWERED
 

@@ -94,7 +94,7 @@ class Breaker:
 
     def finished(self, outcome: Outcome, started: float, now: float, rng: random.Random, *, trial: bool) -> bool:
         """An attempt that began at `started` ended. Returns whether the state changed."""
-        if outcome.code is Code.CANCELLED:
+        if outcome.code is Code.CANCELLED or outcome.ours:
             return self._cancelled(now, trial)
         failed = outcome.code in FAILURES
         if trial:

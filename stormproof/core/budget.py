@@ -29,16 +29,14 @@ class RetryBudget:
     window: float = 10.0
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.ratio != math.inf:
-            problems += number("ratio", self.ratio, 0, 1, unit="retries that a success earns")
+        problems = number("ratio", self.ratio, 0, 1, unit="retries that a success earns")
         problems += number("per_second", self.per_second, 0, 1e6, unit="retries a second")
         complain(self, problems + seconds("window", self.window, low=0.1))
 
     @staticmethod
     def unlimited() -> RetryBudget:
-        """A budget that never says no. For tests and for comparisons: it is how retry storms are made."""
-        return RetryBudget(ratio=math.inf)
+        """A budget that does not say no: a million retries a second. It is how retry storms are made."""
+        return RetryBudget(ratio=1.0, per_second=1e6)
 
     def account(self) -> Account:
         """The running state of this budget."""
@@ -65,7 +63,7 @@ class Account:
     def withdraw(self, now: float) -> bool:
         """Whether one retry is allowed; if so it is paid for."""
         self._fade(now)
-        if self._earned >= 1.0 or self._budget.ratio == math.inf:
+        if self._earned >= 1.0:
             self._earned -= 1.0
             return True
         self._refill(now)

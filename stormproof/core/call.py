@@ -1,4 +1,4 @@
-"""The machine of one unary call: where each attempt goes, whether another one follows, and when to give up.
+"""The machine of one call: where each attempt goes, whether another one follows, and when to give up.
 
 Law 1: a call ends by its deadline, its last attempt included: no attempt is given more time than the call has left.
 Law 2: work that may have been done is repeated only where the policy says that repeating is harmless.
@@ -9,17 +9,26 @@ for an attempt, `woke` when `wake_at` has come, `cancelled` when the caller gave
 actions. An attempt that never left the client (no connection) moves on to an endpoint not tried yet at once; that is
 no retry, costs no budget and is not counted (gRFC A6, "transparent retries"). Any other failure may be followed by
 another attempt, if the policy, the deadline and the channel's retry budget all allow it, in this order, so that a
-retry that cannot happen costs nothing.
+retry that cannot happen costs nothing. Under a hedge, further copies start while the first is still out; a failure
+then waits for the others, and only when none is left is it retried or told.
+
+A streaming call is the same machine. Once it is `committed` (a message reached the caller, or a client stream outgrew
+its buffer) no attempt can follow any more (gRFC A6), unless the call is `resumable`: then any broken attempt may be
+followed by one that continues where it broke, and every message that arrives (`progressed`) makes the count of attempts
+start anew.
 
     state     event                            next state  actions
-    NEW       begin                            RUNNING     Start(1)
-    RUNNING   finished ok                      DONE        Finish
+    NEW       begin                            RUNNING     Start(1); wake_at is the hedge's time, if any
+    RUNNING   woke for a hedge                 RUNNING     Start(n + 1), if budget and deadline allow
+    RUNNING   finished ok                      DONE        Cancel for each other attempt, Finish
     RUNNING   finished, never sent, others     RUNNING     Start(n + 1)
-    RUNNING   finished, may be repeated        WAITING     none; wake_at is set (or Start at once, if there is no wait)
-    RUNNING   finished otherwise               DONE        Finish
+    RUNNING   finished, may be repeated:
+                copies are still out           RUNNING     Start(n + 1) if a copy is left, else none
+                none is                        WAITING     none; wake_at is set (or Start at once, if there is no wait)
+    RUNNING   finished otherwise               DONE        Cancel for each other attempt, Finish
     WAITING   woke                             RUNNING     Start(n + 1)
     WAITING   woke after the deadline          DONE        Finish
-    any       cancelled                        DONE        Cancel for the attempt in flight, Finish
+    any       cancelled                        DONE        Cancel for each attempt in flight, Finish
     DONE      anything                         DONE        none
 """
 
@@ -28,8 +37,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import NamedTuple
 
+from stormproof.core.breaker import FAILURES
 from stormproof.core.endpoint import Endpoint
-from stormproof.core.outcome import OK, Code, Evidence, Outcome
+from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Flight, Member, Pool
 
@@ -73,24 +83,31 @@ class State(Enum):
 
 
 class Call:
-    """One unary call. `timeout` is the caller's own, in seconds; the smaller of it and the policy's wins."""
+    """One call. `timeout` is the caller's own, in seconds; the smaller of it and the policy's wins.
+
+    `resumable`: a further attempt continues where the last one broke, so that repeating does no harm.
+    """
 
     __slots__ = (
-        "_flight", "_last", "_policy", "_pool", "_rounds", "_sent", "_timeout", "_tried",
+        "_committed", "_copies", "_failure", "_flights", "_policy", "_pool", "_resumable", "_rounds", "_sent",
+        "_timeout", "_tried",
         "attempts", "deadline", "state", "wake_at",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, policy: Policy, timeout: float | None = None) -> None:
+    def __init__(self, pool: Pool, policy: Policy, timeout: float | None = None, *, resumable: bool = False) -> None:
         self._pool = pool
+        self._resumable = resumable
+        self._committed = False
         self._policy = policy
         own = policy.timeout
         self._timeout = own if timeout is None else timeout if own is None else min(own, timeout)
         self.deadline: float | None = None  # when the call must be over
-        self._flight: Flight | None = None
+        self._flights: dict[int, Flight] = {}
         self._tried: list[Member] = []
-        self._rounds = 1  # attempts in the sense of the policy, the first one in
-        self._sent = 1
-        self._last = OK  # how the last attempt ended
+        self._rounds = 1  # attempts in the sense of the retry policy, the first one in
+        self._copies = 1  # copies in the sense of the hedge, the first one in
+        self._sent = 0  # attempts under way, or ended, that may have reached a server
+        self._failure: Finish | None = None  # what the caller hears if nothing better comes
         self.attempts = 0
         self.state = State.NEW
         self.wake_at: float | None = None
@@ -101,70 +118,114 @@ class Call:
             if self._timeout <= 0:
                 self.state = State.DONE
                 return [
-                    Finish(
-                        0,
-                        Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"),
-                    )
+                    Finish(0, Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"))
                 ]
             self.deadline = now + self._timeout
         return [self._start(now)]
 
     def finished(self, attempt: int, outcome: Outcome, now: float) -> list[Action]:
         """Attempt `attempt` ended."""
-        flight = self._flight
-        if flight is None or attempt != self.attempts:
+        flight = self._flights.pop(attempt, None)
+        if flight is None:
             raise AssertionError(f"attempt {attempt} is not in flight")  # the driver broke the contract
-        self._flight = None
-        self._last = outcome
         self._pool.finished(flight, outcome, now)
         if self.state is State.DONE:
             return []
-        if outcome.code is Code.OK or outcome.code is Code.CANCELLED:
-            return self._finish(attempt, outcome)
+        if outcome.code is Code.OK or outcome.ours:
+            return self._finish(Finish(attempt, outcome))
+        if self._failure is None or self._policy.hedge is None:  # of a race the first error is told, else the last
+            self._failure = Finish(attempt, outcome)
         self._tried.append(flight.member)
         if outcome.evidence is Evidence.NEVER_SENT:
-            if self._time_is_left(now, 0.0) and self._pool.has_untried(self._tried):
+            if attempt == self.attempts:
+                self._sent -= 1
+            if not self._committed and self._time_is_left(now, 0.0) and self._pool.has_untried(self._tried):
                 return [self._start(now)]
-        else:
-            self._sent += 1
-        return self._again(attempt, outcome, now)
+        if not self._may_repeat(outcome) and not self._harmless(outcome):
+            return self._finish(Finish(attempt, outcome))
+        if self._flights:
+            return self._hedge(now)
+        return self._again(outcome, now)
 
     def woke(self, now: float) -> list[Action]:
         """The time `wake_at` has come."""
+        self.wake_at = None
+        if self.state is State.RUNNING:
+            return self._hedge(now)
         if self.state is not State.WAITING:
             return []
         if not self._time_is_left(now, 0.0):  # the driver woke us late
-            return self._finish(self.attempts, self._last)
-        self.wake_at = None
+            assert self._failure is not None
+            return self._finish(self._failure)
         return [self._start(now)]
+
+    def committed(self) -> None:
+        """What the attempt in flight has done cannot be undone by another one."""
+        self._committed = not self._resumable
+
+    def progressed(self) -> None:
+        """A message arrived that no further attempt has to bring again."""
+        self._committed = not self._resumable
+        self._rounds = 1
+        self._tried.clear()
 
     def cancelled(self, now: float) -> list[Action]:  # noqa: ARG002
         """The caller gave up."""
         if self.state is State.DONE:
             return []
-        actions: list[Action] = [Cancel(self.attempts)] if self._flight is not None else []
-        return actions + self._finish(self.attempts, Outcome(Code.CANCELLED, Evidence.LOST, "cancelled by the caller"))
+        return self._finish(Finish(self.attempts, Outcome(Code.CANCELLED, Evidence.LOST, "cancelled by the caller")))
 
     def _start(self, now: float) -> Start:
-        self._flight = flight = self._pool.begin(now, self._tried)
+        flying = [flight.member for flight in self._flights.values()]
+        flight = self._pool.begin(now, self._tried + flying if flying else self._tried)
         self.state = State.RUNNING
         self.attempts += 1
+        self._sent += 1
+        self._flights[self.attempts] = flight
         timeout = self._policy.attempt_timeout
         if self.deadline is not None:
             left = self.deadline - now
             timeout = left if timeout is None else min(timeout, left)
+        hedge = self._policy.hedge
+        if hedge is not None:
+            self.wake_at = now + hedge.after if self._copies < hedge.attempts else None
         return Start(self.attempts, flight.member.endpoint, timeout, self._sent)
 
-    def _again(self, attempt: int, outcome: Outcome, now: float) -> list[Action]:
-        policy = self._policy
-        if self._rounds >= policy.attempts or not policy.may_repeat(outcome):
-            return self._finish(attempt, outcome)
+    def _hedge(self, now: float) -> list[Action]:
+        """One more copy, if there may be one; the time of the next one, if there may be more."""
+        hedge = self._policy.hedge
+        if hedge is None or self._copies >= hedge.attempts:
+            return []
+        if not self._time_is_left(now, 0.0) or not self._pool.account.withdraw(now):
+            return []
+        self._copies += 1
+        return [self._start(now)]
+
+    def _may_repeat(self, outcome: Outcome) -> bool:
+        if self._committed:
+            return False
+        if self._resumable and self._policy.retry is not None and outcome.pushback is None:
+            return self._broke(outcome) or outcome.code in self._policy.retry.on
+        return self._policy.may_repeat(outcome)
+
+    def _harmless(self, outcome: Outcome) -> bool:
+        """Whether a failed copy of a hedged call may be outweighed by another one's success (gRFC A6: "non-fatal")."""
+        return self._policy.hedge is not None and self._broke(outcome)
+
+    def _broke(self, outcome: Outcome) -> bool:
+        """Whether it speaks against the endpoint, not against the request. A server that stops cancels its calls."""
+        return outcome.code in FAILURES or outcome.code is Code.CANCELLED
+
+    def _again(self, outcome: Outcome, now: float) -> list[Action]:
+        policy, failure = self._policy, self._failure
+        assert failure is not None
+        if self._rounds >= policy.attempts or not self._may_repeat(outcome):
+            return self._finish(failure)
         assert policy.retry is not None
-        delay = (
-            policy.retry.backoff.delay(self._rounds, self._pool.rng) if outcome.pushback is None else outcome.pushback
-        )
+        wanted = outcome.pushback
+        delay = policy.retry.backoff.delay(self._rounds, self._pool.rng) if wanted is None else wanted
         if not self._time_is_left(now, delay) or not self._pool.account.withdraw(now):
-            return self._finish(attempt, outcome)
+            return self._finish(failure)
         self._rounds += 1
         if delay <= 0.0:
             return [self._start(now)]
@@ -175,7 +236,9 @@ class Call:
     def _time_is_left(self, now: float, delay: float) -> bool:
         return self.deadline is None or now + delay < self.deadline
 
-    def _finish(self, attempt: int, outcome: Outcome) -> list[Action]:
+    def _finish(self, finish: Finish) -> list[Action]:
         self.state = State.DONE
         self.wake_at = None
-        return [Finish(attempt, outcome)]
+        if not self._flights:
+            return [finish]
+        return [*(Cancel(attempt) for attempt in self._flights), finish]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 
+#: What a number without a bound of its own may be at most: infinity is a special case nobody asked for.
+LARGEST = 1e300
+#: Longest time, in seconds. gRPC for Python ends a call at once whose timeout is 9e9 s or more.
+LONGEST = 1e9
+
 
 def number(
     name: str, value: object, low: float, high: float = math.inf, *, unit: str, whole: bool = False
 ) -> list[str]:
     """One message if `value` is not a number from `low` to `high` (both included), else none."""
     kinds: tuple[type, ...] = (int,) if whole else (int, float)
-    if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high:  # type: ignore[operator]
+    if isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= min(high, LARGEST):  # type: ignore[operator]
         return []
     kind = "a whole number" if whole else "a number"
     bound = f"{low:g} or more" if math.isinf(high) else f"from {low:g} to {high:g}"
@@ -21,7 +26,7 @@ def seconds(name: str, value: object, *, low: float = 0.0, optional: bool = Fals
     """One message if `value` is not a length of time in seconds (or None, where that is allowed), else none."""
     if optional and value is None:
         return []
-    return number(name, value, low, unit="seconds" + (", or None for no limit" if optional else ""))
+    return number(name, value, low, LONGEST, unit="seconds" + (", or None for no limit" if optional else ""))
 
 
 def instance(name: str, value: object, kind: type, example: str) -> list[str]:

@@ -67,6 +67,11 @@ class Outcome:
         return self.code is Code.OK
 
     @property
+    def ours(self) -> bool:
+        """Whether it was our own side that failed (a request that cannot be serialized): nobody else is to blame."""
+        return self.evidence is Evidence.NEVER_SENT and self.code is not Code.UNAVAILABLE
+
+    @property
     def definite(self) -> bool:
         """Whether it is sure that the work was done, or sure that it was not."""
         if self.evidence is Evidence.ANSWERED:

@@ -12,82 +12,23 @@ from concurrent import futures
 
 import grpc
 import pytest
+from greeters import Servers, closed_port, named, until
 
-from protos import hello_pb2, hello_pb2_grpc
+from protos import hello_pb2_grpc
 from stormproof import (
-    Backoff,
     CallError,
     Channel,
     Code,
     Endpoint,
     Evidence,
-    Failover,
+    Hedge,
     Policy,
     RandomChoice,
     Retry,
-    RetryBudget,
     RoundRobin,
 )
-from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected
+from stormproof.observer import AttemptBegan
 from stormproof.subchannels import outcome_of
-
-HELLO = "/hello.Hello/SayHello"
-
-
-class Greeter(hello_pb2_grpc.HelloServicer):
-    """Greets; a name such as "fail", "hang" or "wait" makes it do that instead. Remembers what it was sent."""
-
-    def __init__(self) -> None:
-        self.metadata: list[dict[str, str]] = []
-        self.remaining: list[float] = []
-        self.hanging = threading.Semaphore(0)
-        self.release = threading.Event()
-        self.failing = True
-
-    def SayHello(self, request, context):  # noqa: N802
-        self.metadata.append(dict(context.invocation_metadata()))
-        self.remaining.append(context.time_remaining())
-        if request.name == "fail" and self.failing:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
-        if request.name == "pushback" and self.failing:
-            context.set_trailing_metadata((("grpc-retry-pushback-ms", "30"),))
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "in a moment")
-        if request.name == "refuse":
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such name")
-        if request.name == "hang":
-            self.hanging.release()
-            self.release.wait(20)
-        return hello_pb2.HelloReply(message=f"Hello, {request.name}!")
-
-    def SayHelloToEach(self, request, context):  # noqa: N802
-        for letter in request.name:
-            yield hello_pb2.HelloReply(message=letter)
-
-    def SayHelloToAll(self, request_iterator, context):  # noqa: N802
-        return hello_pb2.HelloReply(message=" and ".join(r.name for r in request_iterator))
-
-    def Chat(self, request_iterator, context):  # noqa: N802
-        for request in request_iterator:
-            yield hello_pb2.HelloReply(message=f"Hello, {request.name}!")
-
-
-class Servers:
-    """Greeters on loopback ports of their own."""
-
-    def __init__(self, count: int) -> None:
-        self.greeters = [Greeter() for _ in range(count)]
-        self.servers, self.addresses = [], []
-        for greeter in self.greeters:
-            server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0)])
-            hello_pb2_grpc.add_HelloServicer_to_server(greeter, server)
-            self.addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
-            server.start()
-            self.servers.append(server)
-
-    def stop(self) -> None:
-        for greeter, server in zip(self.greeters, self.servers, strict=True):
-            greeter.release.set()
-            server.stop(0).wait(5)
 
 
 @pytest.fixture
@@ -102,16 +43,6 @@ def one():
     servers = Servers(1)
     yield servers
     servers.stop()
-
-
-def named(name: str) -> hello_pb2.HelloRequest:
-    return hello_pb2.HelloRequest(name=name)
-
-
-def closed_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def test_a_generated_stub_works_unchanged_with_all_four_kinds(three):
@@ -130,43 +61,6 @@ def test_a_generated_stub_works_unchanged_with_all_four_kinds(three):
     assert {len(greeter.metadata) for greeter in three.greeters} <= {0, 1, 2, 3}
 
 
-def until(happened, what: str, seconds: float = 5.0) -> None:
-    """Waits for an event with a deadline, and says what was missing."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.002)
-
-
-def test_calls_are_spread_over_the_endpoints(three):
-    """Round robin over three servers: 10 calls each of 30."""
-    with Channel(three.addresses, balancer=RoundRobin()) as channel:
-        stub = hello_pb2_grpc.HelloStub(channel)
-        for _ in range(30):
-            stub.SayHello(named("x"))
-    assert [len(greeter.metadata) for greeter in three.greeters] == [10, 10, 10]
-
-
-def test_metadata_and_the_remaining_deadline_travel(one):
-    """The server sees the caller's metadata and at most the policy's time; first attempts carry no attempt header."""
-    with Channel(one.addresses, policy=Policy(timeout=2.0)) as channel:
-        hello_pb2_grpc.HelloStub(channel).SayHello(named("x"), metadata=(("tenant", "a"),))
-    [greeter] = one.greeters
-    assert greeter.metadata[0]["tenant"] == "a"
-    assert "grpc-previous-rpc-attempts" not in greeter.metadata[0]
-    assert 1.0 < greeter.remaining[0] <= 2.0
-
-
-def test_a_retry_tells_the_server_how_many_came_before(three):
-    """gRFC A6: grpc-previous-rpc-attempts is 1 on the second attempt and 2 on the third; each is on another server."""
-    with Channel(three.addresses, policy=Policy(retry=Retry(attempts=3))) as channel:
-        with pytest.raises(CallError) as caught:
-            hello_pb2_grpc.HelloStub(channel).SayHello(named("fail"))
-    sent = sorted(m.get("grpc-previous-rpc-attempts", "none") for g in three.greeters for m in g.metadata)
-    assert sent == ["1", "2", "none"]
-    assert sorted(caught.value.endpoints) == sorted(three.addresses)
-
-
 @pytest.mark.parametrize("how", ["blocking", "future"])
 def test_a_failure_says_what_was_tried_and_who_must_act(three, how):
     """A CallError is a grpc.RpcError with code and details, and knows attempts, endpoints, and whether work was done."""
@@ -181,43 +75,6 @@ def test_a_failure_says_what_was_tried_and_who_must_act(three, how):
         f"/hello.Hello/SayHello failed with UNAVAILABLE: not now [2 attempts: {error.endpoints[0]} UNAVAILABLE (answered); "
         f"{error.endpoints[1]} UNAVAILABLE (answered); the work was not done: call again later, or look after the servers]"
     )
-
-
-def test_an_answer_is_not_retried(three):
-    """INVALID_ARGUMENT comes back from the first server, after one attempt."""
-    with Channel(three.addresses) as channel, pytest.raises(CallError) as caught:
-        hello_pb2_grpc.HelloStub(channel).SayHello(named("refuse"))
-    assert (caught.value.code(), caught.value.attempts) == (grpc.StatusCode.INVALID_ARGUMENT, 1)
-
-
-def test_a_servers_pushback_is_obeyed(one):
-    """grpc-retry-pushback-ms 30: retried although the code is not listed, and not before 30 ms are over."""
-    one.greeters[0].failing = True
-    with Channel(one.addresses, policy=Policy(retry=Retry(attempts=2))) as channel:
-        began = time.monotonic()
-        with pytest.raises(CallError):
-            hello_pb2_grpc.HelloStub(channel).SayHello(named("pushback"))
-        assert time.monotonic() - began >= 0.030
-    assert len(one.greeters[0].metadata) == 2
-
-
-def test_no_connection_is_proof_that_nothing_was_sent(one):
-    """A refused connection moves on to the next endpoint without being a retry, and is evidence NEVER_SENT."""
-    events = []
-    endpoints = [Endpoint(closed_port()), Endpoint(one.addresses[0], priority=1)]
-    with Channel(endpoints, policy=Policy(retry=None), observer=events.append) as channel:
-        assert hello_pb2_grpc.HelloStub(channel).SayHello(named("x")).message == "Hello, x!"
-    assert [type(e) for e in events] == [
-        CallBegan,
-        AttemptBegan,
-        Ejected,
-        AttemptEnded,
-        AttemptBegan,
-        AttemptEnded,
-        CallEnded,
-    ]
-    assert events[3].outcome.evidence is Evidence.NEVER_SENT
-    assert (events[4].attempt, events[4].sent) == (2, 1)
 
 
 def test_a_connection_that_is_accepted_and_closed_sent_nothing():
@@ -276,33 +133,6 @@ def test_a_server_killed_in_the_middle_of_a_call_is_no_proof_of_anything():
     assert "call again only if doing it twice is harmless" in str(error)
 
 
-def test_a_call_never_outlives_its_deadline(three):
-    """Every server hangs: three attempts of 0.2 s fit, the fourth gets what is left, and the caller waits 0.7 s in all."""
-    policy = Policy(
-        timeout=0.7, attempt_timeout=0.2, idempotent=True, retry=Retry(attempts=5, backoff=Backoff(base=0.0))
-    )
-    with Channel(three.addresses, policy=policy) as channel:
-        began = time.monotonic()
-        with pytest.raises(CallError) as caught:
-            hello_pb2_grpc.HelloStub(channel).SayHello(named("hang"))
-        took = time.monotonic() - began
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert caught.value.attempts == 4
-    assert 0.69 <= took < 1.2
-
-
-def test_tiny_backoffs_lose_no_attempt(one):
-    """Backoffs of 0 and under 2 ms: every call comes back (with grpc's own retries a third of them hangs, grpc#41036)."""
-    for base in (0.0, 0.0005, 0.002):
-        policy = Policy(timeout=5.0, retry=Retry(attempts=3, backoff=Backoff(base=base)))
-        with Channel(one.addresses, policy=policy, failover=None, budget=RetryBudget.unlimited()) as channel:
-            stub, before = hello_pb2_grpc.HelloStub(channel), len(one.greeters[0].metadata)
-            for _ in range(50):
-                with pytest.raises(CallError):
-                    stub.SayHello(named("fail"))
-            assert len(one.greeters[0].metadata) - before == 150
-
-
 @pytest.mark.parametrize("how", ["blocking", "future"])
 def test_closing_ends_calls_in_flight_as_cancelled(one, how):
     """close() with a call on the server: its caller gets CANCELLED, at once."""
@@ -319,18 +149,6 @@ def test_closing_ends_calls_in_flight_as_cancelled(one, how):
             call.result(5)
     if how == "blocking":
         assert caught.value.code() is grpc.StatusCode.CANCELLED
-
-
-def test_closing_ends_calls_that_wait_for_a_retry(one):
-    """close() during a backoff of minutes: the caller is answered at once."""
-    policy = Policy(timeout=600.0, retry=Retry(backoff=Backoff(base=300.0, cap=300.0)))
-    channel = Channel(one.addresses, policy=policy)
-    with futures.ThreadPoolExecutor(1) as pool:
-        call = pool.submit(hello_pb2_grpc.HelloStub(channel).SayHello, named("fail"))
-        until(lambda: one.greeters[0].metadata and channel._pool.members[0].in_flight == 0, "the first attempt failed")
-        channel.close()
-        with pytest.raises(CallError):
-            call.result(5)
 
 
 def test_a_closed_channel_says_so(one):
@@ -383,36 +201,6 @@ def test_eight_threads_keep_every_promise_together(three):
     assert [len(greeter.metadata) for greeter in three.greeters] == [400, 400, 400]
 
 
-def test_each_method_has_its_own_policy(one):
-    """`methods` replaces the policy of single methods by their full names."""
-    with Channel(
-        one.addresses, policy=Policy(timeout=9.0), methods={HELLO: Policy(timeout=0.2, retry=None)}
-    ) as channel:
-        began = time.monotonic()
-        with pytest.raises(CallError):
-            hello_pb2_grpc.HelloStub(channel).SayHello(named("hang"))
-        assert time.monotonic() - began < 2.0
-
-
-def test_the_observer_hears_every_event_in_order(one):
-    """One retried call, as values."""
-    events = []
-    with Channel(one.addresses, policy=Policy(retry=Retry(attempts=2)), observer=events.append) as channel:
-        with pytest.raises(CallError):
-            hello_pb2_grpc.HelloStub(channel).SayHello(named("fail"), metadata=(("k", "v"),))
-    assert [type(event) for event in events] == [
-        CallBegan,
-        AttemptBegan,
-        AttemptEnded,
-        AttemptBegan,
-        AttemptEnded,
-        CallEnded,
-    ]
-    assert (events[0].method, events[0].metadata) == (HELLO, (("k", "v"),))
-    assert [event.attempt for event in events[1:5]] == [1, 1, 2, 2]
-    assert (events[5].attempts, events[5].outcome.code) == (2, Code.UNAVAILABLE)
-
-
 def test_waiting_for_the_channel_to_be_ready_works(one):
     """grpc.channel_ready_future, as with any channel: ready when one endpoint is."""
     with Channel([closed_port(), *one.addresses]) as channel:
@@ -449,7 +237,7 @@ def test_bad_arguments_are_all_told_at_once():
         "a:1 stands there twice (give it a weight instead)",
         "balancer must be a balancer, such as RoundRobin(); got <class",
         "policy must be a Policy, such as Policy(timeout=1.0); got 3",
-        "methods must be named '/package.Service/Method'; got 'SayHello'",
+        "methods must be named '/package.Service/Method', or '/package.Service/' for all of one; got 'SayHello'",
         "failover must be a Failover, such as Failover(), or None for no failover; got 'yes'",
         "budget must be a RetryBudget, such as RetryBudget(); got 0.2",
     ):
@@ -457,17 +245,6 @@ def test_bad_arguments_are_all_told_at_once():
     for none in ([], "a:1"):
         with pytest.raises(ValueError, match="endpoints must"):
             Channel(none)
-
-
-def test_failover_off_still_balances(three):
-    """failover=None: nobody is ejected, whatever happens."""
-    with Channel(three.addresses, balancer=RoundRobin(), failover=None, policy=Policy(retry=None)) as channel:
-        stub = hello_pb2_grpc.HelloStub(channel)
-        for _ in range(30):
-            with pytest.raises(CallError):
-                stub.SayHello(named("fail"))
-    assert [len(greeter.metadata) for greeter in three.greeters] == [10, 10, 10]
-    assert Failover().consecutive == 5
 
 
 def test_unknown_words_of_grpc_are_no_proof():
@@ -494,3 +271,25 @@ def test_unknown_words_of_grpc_are_no_proof():
         "keepalive timeout",
     ):
         assert outcome_of(Said(words)).evidence is Evidence.LOST
+
+
+@pytest.mark.parametrize("how", ["blocking", "with_call", "future"])
+def test_a_second_server_is_asked_when_the_first_is_silent(three, how):
+    """Hedge: one server hangs, a copy 50 ms later answers, and the copy on the hanging server is cancelled."""
+    for greeter in three.greeters[1:]:
+        greeter.release.set()  # "hang" hangs on the first server only
+    policy = Policy(timeout=5.0, hedge=Hedge(after=0.05))
+    endpoints = [Endpoint(address, priority=tier) for tier, address in enumerate(three.addresses)]
+    with Channel(endpoints, policy=policy) as channel:
+        stub, began = hello_pb2_grpc.HelloStub(channel), time.monotonic()
+        if how == "blocking":
+            reply = stub.SayHello(named("hang"))
+        elif how == "with_call":
+            reply, call = stub.SayHello.with_call(named("hang"))
+            assert call.code() is grpc.StatusCode.OK
+        else:
+            reply = stub.SayHello.future(named("hang")).result(5)
+        assert reply.message == "Hello, hang!"
+        assert 0.05 <= time.monotonic() - began < 2.0
+        until(lambda: all(m.in_flight == 0 for m in channel._pool.members), "the loser let go")
+    assert three.greeters[1].metadata[0]["grpc-previous-rpc-attempts"] == "1"

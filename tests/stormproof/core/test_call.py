@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, pool_of
 
+from stormproof.core.balancers import PeakEwma
 from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.call import Call, Cancel, Finish, Start, State
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
-from stormproof.core.policy import Backoff, Policy, Retry
+from stormproof.core.policy import Backoff, Hedge, Policy, Retry
 
 A, B, C = Endpoint("a:1"), Endpoint("b:1"), Endpoint("c:1")
 AT_ONCE = Backoff(base=0.0)
@@ -173,6 +174,25 @@ def test_a_retry_needs_the_channels_budget():
     assert second.finished(1, ANSWERED, 0.0) == [Finish(1, ANSWERED)]
 
 
+def test_a_call_that_a_server_cancels_is_one_that_nobody_answered():
+    """A server that stops cancels what it cannot finish: repeated where that is harmless, told otherwise."""
+    for idempotent, kinds in ((True, [Start]), (False, [Finish])):
+        call = Call(pool_of("a", "b"), Policy(idempotent=idempotent, retry=Retry(backoff=AT_ONCE)))
+        call.begin(0.0)
+        assert [type(action) for action in call.finished(1, CANCELLED, 0.1)] == kinds
+
+
+def test_our_own_mistakes_are_told_at_once_and_nobody_is_blamed():
+    """A request that cannot be serialized: one attempt, and no endpoint's breaker hears of it."""
+    pool = pool_of("a", "b")
+    for _ in range(9):
+        call = Call(pool, Policy(idempotent=True))
+        call.begin(0.0)
+        mistake = Outcome(Code.INTERNAL, Evidence.NEVER_SENT, "Exception serializing request!")
+        assert call.finished(1, mistake, 0.1) == [Finish(1, mistake)]
+    assert pool.begin(1.0).member.index == 0
+
+
 def test_cancelling_ends_the_attempt_and_the_call():
     """The attempt in flight is cancelled, the caller is answered at once, and the late end of the attempt does nothing."""
     pool = pool_of("a", "b")
@@ -200,6 +220,132 @@ def test_a_single_endpoint_is_tried_again():
     call = Call(pool_of("a"), Policy(timeout=1.0, retry=Retry(backoff=AT_ONCE)))
     call.begin(0.0)
     assert call.finished(1, ANSWERED, 0.1) == [start(2, A, 0.9)]
+
+
+HEDGED = Policy(timeout=1.0, hedge=Hedge(after=0.1, attempts=3), retry=Retry(attempts=2, backoff=AT_ONCE))
+
+
+def test_copies_start_on_time_on_other_endpoints_until_one_answers():
+    """Copy k starts k * after later unless a result came; the first success wins, the others are cancelled (gRFC A6)."""
+    call = Call(pool_of("a", "b", "c"), HEDGED)
+    assert call.begin(0.0) == [start(1, A, 1.0)]
+    assert call.wake_at == 0.1
+    assert call.woke(0.1) == [start(2, B, 0.9)]
+    assert call.woke(0.2) == [start(3, C, 0.8)]
+    assert call.wake_at is None
+    assert call.finished(2, OK, 0.25) == [Cancel(1), Cancel(3), Finish(2, OK)]
+    assert call.finished(1, CANCELLED, 0.26) == [] == call.finished(3, CANCELLED, 0.26)
+
+
+def test_an_answer_in_time_starts_no_copy():
+    """No second copy when the first one answers before `after`, also when the timer fires all the same."""
+    call = Call(pool_of("a", "b"), HEDGED)
+    call.begin(0.0)
+    assert call.finished(1, OK, 0.05) == [Finish(1, OK)]
+    assert call.woke(0.1) == []
+
+
+def test_a_copy_that_fails_harmlessly_starts_the_next_at_once():
+    """UNAVAILABLE from one of two copies in flight: the third starts now, not at its time."""
+    call = Call(pool_of("a", "b", "c"), HEDGED)
+    call.begin(0.0)
+    call.woke(0.1)
+    assert call.finished(1, ANSWERED, 0.12) == [start(3, C, 0.88)]
+    assert call.finished(3, OK, 0.2) == [Cancel(2), Finish(3, OK)]
+
+
+def test_a_fatal_answer_ends_the_race():
+    """INVALID_ARGUMENT would be the answer of every server: all copies are cancelled and it is told."""
+    call = Call(pool_of("a", "b", "c"), HEDGED)
+    call.begin(0.0)
+    call.woke(0.1)
+    assert call.finished(2, WRONG, 0.15) == [Cancel(1), Finish(2, WRONG)]
+
+
+def test_if_all_copies_fail_the_first_error_is_told():
+    """The caller hears of the first failure, after the retries that are left."""
+    call = Call(pool_of("a", "b", "c"), Policy(timeout=1.0, hedge=Hedge(after=0.1), retry=None))
+    call.begin(0.0)
+    call.woke(0.1)
+    assert call.finished(2, LOST, 0.2) == []
+    assert call.finished(1, ANSWERED, 0.3) == [Finish(2, LOST)]
+
+
+def test_copies_are_paid_for_from_the_budget():
+    """An empty budget starts no copy; the call goes on with the one it has."""
+    call = Call(pool_of("a", "b", budget=RetryBudget(ratio=0.0, per_second=0.0)), HEDGED)
+    call.begin(0.0)
+    assert call.woke(0.1) == []
+    assert call.finished(1, OK, 0.5) == [Finish(1, OK)]
+
+
+def test_the_cap_on_copies_is_exact_when_latencies_jump_a_hundredfold():
+    """1000 fast calls, then 1000 that all need a copy: copies never exceed ratio * successes + the reserve."""
+    pool = pool_of("a", "b", budget=RetryBudget(ratio=0.02, per_second=0.0))
+    policy = Policy(timeout=9.0, hedge=Hedge(after=0.01))
+    for number in range(1000):
+        call = Call(pool, policy)
+        call.begin(number * 0.001)
+        call.finished(1, OK, number * 0.001 + 0.0005)
+    copies = 0
+    for number in range(1000):
+        call, now = Call(pool, policy), 1.0 + number * 0.001
+        call.begin(now)
+        copies += len(call.woke(now + 0.01))
+    assert 10 <= copies <= 20
+
+
+def test_a_loser_changes_no_statistics_but_its_place_in_flight():
+    """A cancelled copy: in-flight goes back, breaker and latency estimate stay as they were."""
+    pool = pool_of("a", "b", balancer=PeakEwma(), seed=1)
+    call = Call(pool, HEDGED)
+    [first] = call.begin(0.0)
+    [second] = call.woke(0.1)
+    call.finished(2, OK, 0.2)
+    loser = next(m for m in pool.members if m.endpoint == first.endpoint)
+    assert second.endpoint != first.endpoint
+    assert (loser.in_flight, loser.load.estimate) == (1, None)
+    call.finished(1, CANCELLED, 0.3)
+    assert (loser.in_flight, loser.load.estimate) == (0, None)
+
+
+def test_cancelling_a_race_cancels_every_copy():
+    """All copies in flight are cancelled, and none starts afterwards."""
+    call = Call(pool_of("a", "b", "c"), HEDGED)
+    call.begin(0.0)
+    call.woke(0.1)
+    assert call.cancelled(0.15)[:2] == [Cancel(1), Cancel(2)]
+    assert call.woke(0.2) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_race_ends_once_and_lets_go_of_everything(data):
+    """Any order of ends and timers: one Finish, at most the allowed copies in flight, nothing in flight at the end."""
+    pool = pool_of("a", "b", "c", budget=RetryBudget.unlimited())
+    call, now, flying, finishes = Call(pool, HEDGED), 0.0, set(), 0
+
+    def perform(actions):
+        nonlocal finishes
+        for action in actions:
+            flying.update({action.attempt} if isinstance(action, Start) else ())
+            finishes += isinstance(action, Finish)
+
+    perform(call.begin(now))
+    for _ in range(60):
+        if not flying and call.wake_at is None:
+            break
+        assert len(flying) <= 3
+        if call.wake_at is not None and (not flying or data.draw(st.booleans())):
+            now = max(now, call.wake_at)
+            perform(call.woke(now))
+        else:
+            ended = data.draw(st.sampled_from(sorted(flying)))
+            flying.discard(ended)
+            now += 0.001
+            perform(call.finished(ended, data.draw(OUTCOMES), now))
+    assert finishes == 1
+    assert [member.in_flight for member in pool.members] == [0, 0, 0]
 
 
 OUTCOMES = st.sampled_from(

@@ -16,7 +16,10 @@ from stormproof.core.policy import Backoff, Policy, Retry
         (lambda: Endpoint("a:1", weight=-1), "weight must be a number, from 0 to 1e.12 .*; got -1"),
         (lambda: Endpoint("a:1", weight=float("nan")), "weight must be a number.*; got nan"),
         (lambda: Endpoint("a:1", priority=-1), "priority must be a whole number, from 0 to 1000"),
-        (lambda: Policy(timeout=0), "timeout must be a number, 0.001 or more .seconds, or None for no limit.; got 0"),
+        (
+            lambda: Policy(timeout=0),
+            "timeout must be a number, from 0.001 to 1e.09 .seconds, or None for no limit.; got 0",
+        ),
         (lambda: Policy(timeout="1s"), "timeout must be a number.*; got '1s'"),
         (lambda: Policy(attempt_timeout=-1), "attempt_timeout must be a number"),
         (lambda: Policy(retry=3), r"retry must be a Retry, such as Retry\(attempts=3\), or None for no retry; got 3"),
@@ -26,7 +29,10 @@ from stormproof.core.policy import Backoff, Policy, Retry
             "on must hold gRPC status codes, such as Code.UNAVAILABLE; got 'UNAVAILABEL'",
         ),
         (lambda: Retry(on={Code.OK}), "on must not hold OK"),
-        (lambda: Backoff(base=-1), "base must be a number, 0 or more .seconds.; got -1"),
+        (lambda: Retry(on=Code.UNAVAILABLE), "on must be a set of gRPC status codes"),
+        (lambda: Policy(timeout=float("inf")), "timeout must be a number"),
+        (lambda: Policy(timeout=10**400), "timeout must be a number"),
+        (lambda: Backoff(base=-1), "base must be a number, from 0 to 1e.09 .seconds.; got -1"),
         (lambda: Backoff(multiplier=0.5), "multiplier must be a number, from 1 to 100"),
     ],
 )

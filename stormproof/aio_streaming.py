@@ -1,0 +1,261 @@
+"""The asyncio driver of answer streams: the same machine, and a caller that reads messages one by one.
+
+As in stormproof.streaming: before the first message another attempt may follow; afterwards only a method with a
+`Checkpoint` continues elsewhere. The work is done in the task that reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+
+from stormproof.aio_replay import Replay, of
+from stormproof.aio_unary import CANCELLED, CLOSED, AioRun
+from stormproof.core.call import Action, Finish, Start
+from stormproof.core.outcome import OK, Code, Evidence, Outcome
+from stormproof.streaming import stream_policy
+from stormproof.subchannels import outcome_of
+
+if TYPE_CHECKING:
+    from stormproof.aio import Channel
+
+_now = time.monotonic
+
+
+class Streaming(grpc.aio.UnaryStreamMultiCallable, grpc.aio.StreamStreamMultiCallable):  # type: ignore[type-arg]
+    """Calls a method with an answer stream; with a client stream too, if `kind` says so."""
+
+    def __init__(self, channel: Channel, kind: str, method: str, serializer: Any, deserializer: Any) -> None:
+        self._channel = channel
+        self._method = method
+        self._policy = stream_policy(channel, method)
+        configured = channel._policy_of(method)
+        self._silence = configured.attempt_timeout
+        self._client_stream = kind == "stream_stream"
+        self._resume = configured.checkpoint.resume if configured.checkpoint and not self._client_stream else None
+        self._serialize = serializer
+        self._on = {
+            address: getattr(subchannel, kind)(method, None if self._client_stream else serializer, deserializer)
+            for address, subchannel in channel._subchannels.items()
+        }
+
+    def __call__(  # type: ignore[override] # of either kind
+        self,
+        request: Any = None,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> AnswerStream:
+        self._channel._check_open()
+        resumable = self._resume is not None
+        run = AioRun(self._channel, self._method, self._policy, timeout, metadata, resumable=resumable)
+        if self._client_stream:
+            request = Replay(request, self._serialize, self._policy.buffer, run.machine.committed)
+        rest = {"credentials": credentials, "wait_for_ready": wait_for_ready, "compression": compression}
+        return AnswerStream(run, self._on, request, rest, self._resume, self._silence)
+
+
+class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type: ignore[type-arg]
+    """An answer stream under way: `async for` over it, or `await read()`. Its error is an `AioCallError`."""
+
+    def __init__(
+        self,
+        run: AioRun,
+        on: Mapping[str, Any],
+        request: Any,
+        rest: dict[str, Any],
+        resume: Callable[[Any, Any], Any] | None,
+        silence: float | None,
+    ) -> None:
+        self._run = run
+        self._on = on
+        self._request = self._first_request = request
+        self._rest = rest
+        self._resume = resume
+        self._silence = silence
+        self._number = 0
+        self._attempt: Any = None
+        self._in_flight = False
+        self._finish: Finish | None = None
+        self._error: grpc.RpcError | None = None
+        self._over = asyncio.Event()
+        self._callbacks: list[Callable[[Any], None]] = []
+        self._perform(run.begin())
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._messages()
+
+    async def _messages(self) -> AsyncIterator[Any]:
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+    async def read(self) -> Any:
+        """The next message, or `grpc.aio.EOF` at the end."""
+        while self._finish is None:
+            try:
+                message = await asyncio.wait_for(self._attempt.read(), self._silence)
+            except TimeoutError:
+                self._attempt.cancel()
+                await self._ended(Outcome(Code.DEADLINE_EXCEEDED, Evidence.LOST, f"no message for {self._silence:g} s"))
+            except grpc.RpcError as error:
+                await self._ended(outcome_of(error), error)
+            except asyncio.CancelledError:
+                await self._broken_off()
+            else:
+                if message is not grpc.aio.EOF:
+                    self._arrived(message)
+                    return message
+                await self._end_of_attempt()
+        if self._error is not None:
+            raise self._error
+        return grpc.aio.EOF
+
+    def _arrived(self, message: Any) -> None:
+        self._run.machine.progressed()
+        if self._resume is not None:
+            try:
+                self._request = self._resume(self._first_request, message)
+            except BaseException:
+                self.cancel()
+                raise
+
+    async def _end_of_attempt(self) -> None:
+        """Its messages are all read: how did it end?"""
+        code = await self._attempt.code()
+        if code is grpc.StatusCode.OK:
+            await self._ended(OK)
+            return
+        trailing, details = await self._attempt.trailing_metadata(), await self._attempt.details()
+        error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details)
+        await self._ended(outcome_of(error), error)
+
+    async def _broken_off(self) -> None:
+        """The reader was cancelled, or the attempt under it (by close or cancel)."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            self.cancel()
+            raise asyncio.CancelledError
+        if self._finish is None:
+            await self._ended(CLOSED)
+
+    async def _ended(self, outcome: Outcome, error: Any = None) -> None:
+        """The attempt is over; returns once the next one is under way, or the call is over."""
+        actions = self._told(outcome, error)
+        while not actions and self._finish is None:
+            wake_at = self._run.machine.wake_at
+            assert wake_at is not None
+            try:
+                await asyncio.sleep(max(0.0, wake_at - _now()))
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+            actions = self._run.cancelled() if self._run.channel._closed.is_set() else self._run.woke()
+        self._perform(actions)
+
+    def _told(self, outcome: Outcome, error: Any = None) -> list[Action]:
+        """Tells the machine the end of the attempt in flight, once."""
+        if not self._in_flight:
+            return []
+        self._in_flight = False
+        return self._run.finished(self._number, outcome, error)
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Start):
+                self._start(action)
+            elif isinstance(action, Finish):
+                self._close(action)
+
+    def _start(self, start: Start) -> None:
+        sent = self._run.started(start)
+        self._number, self._in_flight = start.attempt, True
+        on = self._on[start.endpoint.address]
+        try:
+            self._attempt = on(of(self._request), timeout=start.timeout, metadata=sent, **self._rest)
+        except BaseException:
+            self._in_flight = False
+            self._run.broken_off(start.attempt)
+            raise
+
+    def _close(self, finish: Finish) -> None:
+        error = self._run.ended(finish)
+        if isinstance(self._request, Replay):
+            self._request.close()
+            if error is not None:
+                error.__cause__ = self._request.problem
+        self._finish, self._error = finish, error
+        self._over.set()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+    def cancel(self) -> bool:
+        if self._finish is not None:
+            return False
+        actions = self._run.cancelled()
+        if self._attempt is not None:
+            self._attempt.cancel()
+        self._told(CANCELLED)
+        self._perform(actions)
+        return True
+
+    def __del__(self) -> None:
+        """Nobody will read on: the next call on the channel takes the attempt off the books."""
+        if getattr(self, "_in_flight", False):
+            run, number = self._run, self._number
+
+            def left() -> None:
+                run.cancelled()
+                run.finished(number, CANCELLED)
+
+            run.channel._abandoned.append(left)
+
+    async def write(self, request: Any) -> None:
+        await self._request.write(request)
+
+    async def done_writing(self) -> None:
+        await self._request.done_writing()
+
+    def cancelled(self) -> bool:
+        return self._finish is not None and self._finish.outcome.code is Code.CANCELLED
+
+    def done(self) -> bool:
+        return self._finish is not None
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        if self._finish is None:
+            self._callbacks.append(callback)
+        else:
+            callback(self)
+
+    def time_remaining(self) -> float | None:
+        deadline = self._run.machine.deadline
+        return None if deadline is None else max(0.0, deadline - _now())
+
+    async def wait_for_connection(self) -> None:
+        """Returns once the attempt under way has a connection."""
+        await self._attempt.wait_for_connection()
+
+    async def initial_metadata(self) -> Any:
+        return await self._attempt.initial_metadata()
+
+    async def trailing_metadata(self) -> Any:
+        await self._over.wait()
+        return await self._attempt.trailing_metadata()
+
+    async def code(self) -> grpc.StatusCode:
+        """Waits for the end. A stream ends in the task that reads it: read it to its end first, or cancel it."""
+        await self._over.wait()
+        return grpc.StatusCode.OK if self._error is None else self._error.code()
+
+    async def details(self) -> str:
+        await self._over.wait()
+        return "" if self._error is None else str(self._error.details())

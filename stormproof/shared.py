@@ -1,0 +1,133 @@
+"""What every driver's channel has in common: its checked configuration, its pool, and the way to its observer."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import random
+import re
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from stormproof.core.balancers import Balancer
+from stormproof.core.breaker import Failover, State
+from stormproof.core.budget import RetryBudget
+from stormproof.core.check import complain, instance
+from stormproof.core.endpoint import Endpoint
+from stormproof.core.policy import Policy
+from stormproof.core.pool import Member, Pool
+from stormproof.observer import Ejected, Event, Observer, Readmitted
+from stormproof.timers import Timers
+
+#: "/package.Service/Method", or "/package.Service/" for all methods of a service.
+_NAME = re.compile(r"/[^/\s]+/[^/\s]*")
+
+
+class Shared:
+    """The state that all calls of one channel share. One short lock guards the pool; nothing blocks inside it."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint | str],
+        *,
+        balancer: Balancer,
+        policy: Policy,
+        methods: Mapping[str, Policy] | None,
+        failover: Failover | None,
+        budget: RetryBudget,
+        observer: Observer | None,
+        seed: int | None,
+    ) -> None:
+        self._endpoints, problems = endpoints_of(endpoints)
+        problems += configuration(balancer=balancer, policy=policy, methods=methods, failover=failover, budget=budget)
+        complain("Channel", problems)
+        self._policy = policy
+        self._methods = dict(methods or {})
+        self._observer = observer
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._timers = Timers()
+        self._notices: deque[Event] = deque()
+        self._abandoned: deque[Callable[[], None]] = deque()  # of streams that were dropped: see AnswerStream.__del__
+        self._pool = Pool(
+            self._endpoints,
+            balancer=balancer,
+            failover=failover,
+            budget=budget,
+            rng=random.Random(seed),
+            changed=self._note if observer is not None else lambda _: None,
+        )
+
+    def _policy_of(self, method: str) -> Policy:
+        """The most specific one: the method's own, its service's, the channel's."""
+        service = method[: method.rfind("/") + 1]
+        return self._methods.get(method, self._methods.get(service, self._policy))
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise ValueError("this Channel was closed: make a new one to call again")
+
+    def _note(self, member: Member) -> None:
+        """Runs inside the lock: what the pool says is told to the observer later."""
+        breaker, now = member.breaker, time.monotonic()
+        opened = breaker.state is State.OPEN
+        self._notices.append(
+            Ejected(now, member.endpoint, breaker.until - now) if opened else Readmitted(now, member.endpoint)
+        )
+
+    def _tell(self, event: Event) -> None:
+        if self._observer is not None:
+            while self._notices:
+                with contextlib.suppress(IndexError):  # another thread was quicker
+                    self._observer(self._notices.popleft())
+            self._observer(event)
+
+
+def configuration(
+    *,
+    balancer: object,
+    policy: object,
+    methods: Mapping[str, Policy] | None = None,
+    failover: object,
+    budget: object,
+) -> list[str]:
+    """What is wrong with these arguments of a channel; empty if nothing is."""
+    problems: list[str] = []
+    if isinstance(balancer, type) or not isinstance(balancer, Balancer):
+        problems.append(f"balancer must be a balancer, such as RoundRobin(); got {balancer!r}")
+    problems += instance("policy", policy, Policy, "Policy(timeout=1.0)")
+    for name, value in (methods or {}).items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            problems.append(
+                f"methods must be named '/package.Service/Method', or '/package.Service/' for all of one; got {name!r}"
+            )
+        problems += instance(f"methods[{name!r}]", value, Policy, "Policy(timeout=1.0)")
+    if failover is not None:
+        problems += instance("failover", failover, Failover, "Failover(), or None for no failover")
+    return problems + instance("budget", budget, RetryBudget, "RetryBudget()")
+
+
+def endpoints_of(endpoints: Sequence[Endpoint | str]) -> tuple[list[Endpoint], list[str]]:
+    """The endpoints, and what is wrong with them."""
+    if isinstance(endpoints, str):
+        return [], [f"endpoints must be a list of addresses; got the text {endpoints!r} (put it in brackets)"]
+    if isinstance(endpoints, Mapping) or not isinstance(endpoints, Iterable):
+        return [], [f"endpoints must be a list of addresses, such as ['10.0.0.1:50051']; got {endpoints!r}"]
+    members: list[Endpoint] = []
+    problems: list[str] = []
+    for value in endpoints:
+        try:
+            members.append(Endpoint.of(value))
+        except ValueError as error:
+            problems.append(f"endpoints: {error}")
+    if not members and not problems:
+        problems.append("endpoints must hold at least one address, such as '10.0.0.1:50051'; got none")
+    twice = sorted(address for address, count in Counter(m.address for m in members).items() if count > 1)
+    if twice:
+        problems.append(
+            f"endpoints must all be different; {', '.join(twice)} stands there twice (give it a weight instead)"
+        )
+    return members, problems

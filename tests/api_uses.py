@@ -1,0 +1,298 @@
+"""Uses of every public name as a user's code has them: type-checked by `make check` (mypy strict), and never run.
+
+What does not type-check here is a mistake in the types of the library, not in this file. `tests/test_api_uses.py` holds
+it to be complete.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import assert_type
+
+import grpc
+import grpc.aio
+import pytest
+
+import stormproof.aio
+from faults import (
+    Bandwidth,
+    Blackhole,
+    Errors,
+    Fault,
+    Injection,
+    Kill,
+    Latency,
+    Named,
+    Overload,
+    Pause,
+    Refuse,
+    Reset,
+    Restart,
+    Some,
+    Target,
+    Toxic,
+    at,
+    during,
+    every,
+    every_so_often,
+    majority,
+    named,
+    one,
+    some,
+)
+from harness import (
+    AtMostOnce,
+    Available,
+    AvoidsFaulty,
+    Batch,
+    Client,
+    Closed,
+    EvenShare,
+    Fast,
+    GrpcClient,
+    NoRetryStorm,
+    NothingLost,
+    Poisson,
+    Recovers,
+    Resumes,
+    Scenario,
+    Servers,
+    Steady,
+    WeightedShare,
+    WithinDeadline,
+)
+from harness.fleet.deployment import Deployment
+from harness.runner import Result
+from stormproof import (
+    Backoff,
+    Balancer,
+    CallError,
+    Channel,
+    ChannelConfig,
+    Checkpoint,
+    CheckpointError,
+    CheckpointStore,
+    Code,
+    Endpoint,
+    Evidence,
+    Failover,
+    Hedge,
+    LeastRequest,
+    Mark,
+    Outcome,
+    PeakEwma,
+    Picker,
+    Policy,
+    RandomChoice,
+    Retry,
+    RetryBudget,
+    RoundRobin,
+    StoreInUse,
+    checkpointed,
+    from_service_config,
+)
+from stormproof.core.eligible import Eligible
+from stormproof.core.load import Load
+from stormproof.core.pool import Member
+from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected, Event, Readmitted
+
+ADDRESSES = ["10.0.0.1:50051", "10.0.0.2:50051"]
+
+
+class GetRequest:
+    """A message, as protoc and its type stubs make one."""
+
+    def __init__(self, *, id: int) -> None: ...
+    def SerializeToString(self) -> bytes: ...  # type: ignore[empty-body] # noqa: N802
+
+
+class GetReply:
+    """Its answer."""
+
+    name: str
+
+
+class CartStub:
+    """A stub, in the words of mypy-protobuf."""
+
+    def __init__(self, channel: grpc.Channel) -> None: ...
+
+    Get: grpc.UnaryUnaryMultiCallable[GetRequest, GetReply]
+    Watch: grpc.UnaryStreamMultiCallable[GetRequest, GetReply]
+    Fill: grpc.StreamUnaryMultiCallable[GetRequest, GetReply]
+    Chat: grpc.StreamStreamMultiCallable[GetRequest, GetReply]
+
+
+class CartAsyncStub:
+    """The same for asyncio."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None: ...
+
+    Get: grpc.aio.UnaryUnaryMultiCallable[GetRequest, GetReply]
+    Watch: grpc.aio.UnaryStreamMultiCallable[GetRequest, GetReply]
+
+
+def a_generated_stub_takes_a_channel() -> None:
+    with Channel(ADDRESSES, balancer=PeakEwma(), policy=Policy(timeout=1.0, retry=Retry(attempts=3))) as channel:
+        assert_type(channel, Channel)
+        cart = CartStub(channel)
+        assert_type(cart.Get(GetRequest(id=7), timeout=0.3, metadata=(("tenant", "a"),)), GetReply)
+        reply, call = cart.Get.with_call(GetRequest(id=7), wait_for_ready=True)
+        print(reply.name, call.code(), cart.Get.future(GetRequest(id=7)).result(timeout=1.0).name)
+        print([reply.name for reply in cart.Watch(GetRequest(id=7))])
+        print(cart.Fill(iter([GetRequest(id=7)])).name, [reply.name for reply in cart.Chat(iter([GetRequest(id=7)]))])
+
+
+def a_channel_is_a_grpc_channel(interceptor: grpc.UnaryUnaryClientInterceptor) -> None:
+    channel: grpc.Channel = Channel(ADDRESSES, credentials=grpc.ssl_channel_credentials(), options=[("grpc.x", 1)])
+    grpc.channel_ready_future(channel).result(timeout=5.0)
+    CartStub(grpc.intercept_channel(channel, interceptor)).Get(GetRequest(id=7))
+    channel.subscribe(lambda state: print(state is grpc.ChannelConnectivity.READY), try_to_connect=True)
+    channel.close()
+
+
+async def an_asyncio_stub_takes_a_channel() -> None:
+    async with stormproof.aio.Channel(ADDRESSES, policy=Policy(hedge=Hedge(after=0.05))) as channel:
+        base: grpc.aio.Channel = channel
+        cart = CartAsyncStub(base)
+        await channel.channel_ready()
+        assert_type(await cart.Get(GetRequest(id=7), timeout=0.3), GetReply)
+
+
+def after(request: GetRequest, last: GetReply) -> GetRequest:
+    print(request, last.name)
+    return GetRequest(id=8)
+
+
+def policies() -> Channel:
+    careful = Policy(timeout=None, attempt_timeout=0.1, retry=None, idempotent=True)
+    often = Retry(attempts=5, backoff=Backoff(base=0.01, multiplier=2.0, cap=1.0), on=frozenset({Code.ABORTED}))
+    resuming = Policy(checkpoint=Checkpoint(resume=after))
+    return Channel(
+        [Endpoint("10.0.0.1:50051", weight=2.0), Endpoint("10.0.0.2:50051", priority=1), "unix:/run/cart"],
+        balancer=LeastRequest(choices=None),
+        policy=careful,
+        methods={"/shop.Cart/": Policy(retry=often), "/shop.Cart/Watch": resuming},
+        failover=Failover(consecutive=3, rate=0.5, minimum=10, base=0.5, cap=1.5),
+        budget=RetryBudget(ratio=0.2, per_second=1.0, window=10.0),
+        compression=grpc.Compression.Gzip,
+        seed=7,
+    )
+
+
+def errors_say_what_happened(cart: CartStub) -> None:
+    try:
+        cart.Get(GetRequest(id=7))
+    except CallError as error:
+        assert_type(error.code(), grpc.StatusCode)
+        assert_type(error.outcome, Outcome)
+        lost = error.outcome.evidence is Evidence.LOST and error.may_have_happened
+        print(error.details(), error.attempts, error.endpoints, error.advice, lost, error.outcome.code is Code.ABORTED)
+    except grpc.RpcError:
+        raise
+
+
+def observer(event: Event) -> None:
+    match event:
+        case CallBegan(method=method) | CallEnded(outcome=Outcome(message=method)):
+            print(method)
+        case AttemptBegan(endpoint=endpoint) | Ejected(endpoint=endpoint) | Readmitted(endpoint=endpoint):
+            print(endpoint.address)
+        case AttemptEnded():
+            assert_type(event.outcome, Outcome)
+
+
+@dataclass(frozen=True)
+class Newest:
+    """A balancer of one's own."""
+
+    def picker(self, rng: random.Random) -> Picker:
+        print(rng.random())
+        return NewestPicker()
+
+
+class NewestPicker:
+    """Its running state."""
+
+    def pick(self, eligible: Eligible, now: float) -> Member:
+        print(now)
+        return eligible.members[-1]
+
+    def load(self) -> Load | None:
+        return None
+
+
+def balancers() -> list[Balancer]:
+    return [RoundRobin(), RandomChoice(), LeastRequest(), PeakEwma(decay=5.0), Newest()]
+
+
+def configuration_is_data() -> None:
+    config = ChannelConfig(endpoints=ADDRESSES, balancer=Newest(), methods={"/shop.Cart/": Policy(timeout=0.3)})
+    again = ChannelConfig.from_json(config.to_json())
+    channel = replace(again, seed=7).channel(observer=observer, credentials=grpc.ssl_channel_credentials())
+    assert_type(channel, Channel)
+    assert_type(again.aio_channel(), stormproof.aio.Channel)
+    imported = from_service_config({"loadBalancingConfig": [{"round_robin": {}}]}, ADDRESSES, idempotent=True)
+    assert_type(imported.config, ChannelConfig)
+    print(*from_service_config("{}", [Endpoint("10.0.0.1:50051")]).notes, sep="\n")
+
+
+def a_batch_that_survives(names: list[str], greet: Callable[[str, Mark], int]) -> Iterator[int]:
+    try:
+        with CheckpointStore("greetings.db") as store:
+            yield from checkpointed(names, greet, store=store, name="greetings", every=10)
+    except StoreInUse:
+        print("another process is at it")
+    except CheckpointError as error:
+        print(error)
+
+
+FAULTS: list[Fault] = [
+    Latency(0.3, jitter=0.05), Bandwidth(10_000, towards="client"), Blackhole(), Reset(after=0.1), Refuse(),
+    Kill(), Pause(), Restart(downtime=0.5), Errors(0.2, code="INTERNAL"), Overload(10),
+]  # fmt: skip
+TARGETS: list[Target] = [one, majority, every, some(2), named("server-0", "client"), Some(1), Named(("server-1",))]
+TOXIC = Toxic(type="latency", stream="downstream", attributes={"latency": 300})
+TIMES: list[Injection] = [
+    during(1.5, 7.5, Latency(0.3), on=one),
+    at(2.0, Kill(), on=named("server-0")),
+    every_so_often(2.0, Pause(), lasting=0.5, start=1.0, end=6.0, on=majority),
+]
+
+BAD_DAY = Scenario(
+    servers=Servers(4, service_time=0.002, weights=(1, 1, 2, 2)),
+    client=Client(balancer=PeakEwma(), policy=Policy(timeout=1.0), checkpoint_every=10),
+    workload=Poisson(rate=100, seconds=8),
+    faults=TIMES,
+    guarantees=[
+        Available(0.99), Fast(p90=0.05, grace=1.0), WithinDeadline(1.0), EvenShare(), WeightedShare(), AtMostOnce(),
+        NoRetryStorm(attempts_per_call=1.2), NothingLost(), Recovers(within=2.0), AvoidsFaulty(within=1.0), Resumes(every=10),
+    ],
+)  # fmt: skip
+OTHER_DAYS = [
+    replace(BAD_DAY, workload=Steady(rate=10, seconds=5), client=GrpcClient(timeout=1.0)),
+    replace(BAD_DAY, workload=Closed(callers=4, seconds=5), guarantees=(Available(0.9),)),
+    replace(BAD_DAY, workload=Batch(items=100), faults=()),
+]
+
+
+@dataclass(frozen=True)
+class OurClient:
+    """A client of one's own: anything that makes a grpc.Channel."""
+
+    def channel(self, endpoints: Sequence[Endpoint], *, seed: int, observer: Callable[[Event], None]) -> grpc.Channel:
+        return Channel(endpoints, seed=seed, observer=observer)
+
+
+def test_a_scenario(run: Callable[[Scenario], Result]) -> None:
+    result = run(replace(BAD_DAY, client=OurClient()))
+    result.check()
+    assert result.broken == ["Fast"] or result.verdict == "held"
+
+
+@pytest.mark.servers(Servers(3, service_time=0.005))
+def test_by_hand(fleet: Deployment) -> None:
+    with fleet.fault(Latency(0.3), on="server-1"), Channel(list(fleet.addresses.values())) as channel:
+        CartStub(channel).Get(GetRequest(id=7))
