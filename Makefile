@@ -1,6 +1,7 @@
 # make run   set up, break a fleet on purpose, and leave a report in report/
 # make test  set up, and run every test and every suite
 # make check style and types
+# make bench what a call, a pick and a commit cost, ours and theirs side by side
 .PHONY: run test check bench clean setup toxiproxy
 
 PYTHON ?= python3
@@ -17,6 +18,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/client_cost.py
 
 setup: $(STAMP)
 

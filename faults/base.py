@@ -32,6 +32,10 @@ def _spelled(value: object) -> str:
     return f"{value:.12g}" if isinstance(value, float) else repr(value)
 
 
+#: What a number without a bound of its own may be at most. `math.isfinite` cannot be asked: it fails for 10**400.
+_LARGEST = 1e300
+
+
 def check(owner: object, problems: list[str]) -> None:
     """Raises one ValueError that names every problem of `owner`, or returns when there is none."""
     if problems:
@@ -41,7 +45,7 @@ def check(owner: object, problems: list[str]) -> None:
 def bounded(name: str, value: float, low: float, high: float = math.inf, *, way_out: str = "") -> list[str]:
     """One message if `value` is not a finite number from `low` to `high` (both included), else none."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if good and math.isfinite(value) and low <= value <= high:
+    if good and low <= value <= min(high, _LARGEST):
         return []
     return [f"{name} must be a number, {_bound(low, high)}; got {value!r}{_hint(way_out)}"]
 
@@ -51,6 +55,11 @@ def whole(name: str, value: int, low: int, high: float = math.inf, *, way_out: s
     if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
         return []
     return [f"{name} must be a whole number, {_bound(low, high)}; got {value!r}{_hint(way_out)}"]
+
+
+def acting(names: str, acts: bool) -> list[str]:
+    """One message if these arguments make a fault that does nothing, else none."""
+    return [] if acts else [f"{names} must be more than 0; got 0, which does nothing (leave the fault out instead)"]
 
 
 def one_of(name: str, value: object, allowed: tuple[str, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 
-from faults.base import Fault, bounded, check, one_of
+from faults.base import Fault, acting, bounded, check, one_of
 
 TOWARDS = ("client", "server", "both")
 _STREAM = {"client": ("downstream",), "server": ("upstream",), "both": ("upstream", "downstream")}
@@ -52,8 +52,8 @@ class NetworkFault(Fault):
 class Latency(NetworkFault):
     """Every chunk of bytes arrives `delay` seconds late, give or take up to `jitter` seconds (uniform).
 
-    Order is kept, so chunks behind a late one wait too. Two directions ("both") add up for a round trip.
-    Toxiproxy: `latency`, whole milliseconds, at least 1 of what is not 0.
+    One of the two is more than 0. Order is kept, so chunks behind a late one wait too. Two directions ("both") add up
+    for a round trip. Toxiproxy: `latency`, whole milliseconds, at least 1 of what is not 0.
     """
 
     delay: float
@@ -64,6 +64,7 @@ class Latency(NetworkFault):
     def __post_init__(self) -> None:
         check(self, bounded("delay", self.delay, 0, 3600, way_out="seconds")
               + bounded("jitter", self.jitter, 0, 3600, way_out="seconds")
+              + acting("delay or jitter", self.delay != 0 or self.jitter != 0)
               + one_of("towards", self.towards, TOWARDS))  # fmt: skip
 
     def toxics(self) -> tuple[Toxic, ...]:

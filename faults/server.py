@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from faults.base import Fault, bounded, check, one_of, whole
+from faults.base import Fault, acting, bounded, check, one_of, whole
 
 #: The status names of gRPC that an error may have (all but OK).
 CODES = (
@@ -23,21 +23,22 @@ class ServerFault(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Errors(ServerFault):
-    """Calls are answered at once, without any work, with the status `code`, at this `rate` (0 to 1)."""
+    """Calls are answered at once, without any work, with the status `code`, at this `rate` (over 0 to 1)."""
 
     rate: float = 1.0
     _: KW_ONLY
     code: str = "UNAVAILABLE"
 
     def __post_init__(self) -> None:
-        check(self, bounded("rate", self.rate, 0, 1, way_out="a fraction") + one_of("code", self.code, CODES))
+        problems = bounded("rate", self.rate, 0, 1, way_out="a fraction") + acting("rate", self.rate != 0)
+        check(self, problems + one_of("code", self.code, CODES))
 
 
 @dataclass(frozen=True, slots=True)
 class Overload(ServerFault):
     """Capacity is gone: each call takes `delay` seconds longer, and above `limit` calls at once it is refused.
 
-    The refusal is RESOURCE_EXHAUSTED. `limit` 0 refuses nothing.
+    The refusal is RESOURCE_EXHAUSTED. `limit` 0 refuses nothing, and then `delay` is more than 0.
     """
 
     limit: int
@@ -46,4 +47,5 @@ class Overload(ServerFault):
 
     def __post_init__(self) -> None:
         problems = whole("limit", self.limit, 0, 1_000_000, way_out="calls at once; 0 is no limit")
-        check(self, problems + bounded("delay", self.delay, 0, 3600, way_out="seconds"))
+        problems += bounded("delay", self.delay, 0, 3600, way_out="seconds")
+        check(self, problems + acting("limit or delay", self.limit != 0 or self.delay != 0))

@@ -75,7 +75,7 @@ def list_(
     for path in suites:
         _must_exist(path)
     found = _Collected()
-    status = pytest.main([*_QUIET, "--collect-only", *map(str, suites)], plugins=[found])
+    status = pytest.main([*_QUIET, "-o", "addopts=", "--collect-only", *map(str, suites)], plugins=[found])
     raise typer.Exit(found.tell(_console(), int(status)))
 
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import grpc
 import msgspec
 
-from faults.base import bounded, check
+from faults.base import bounded, check, whole
 from harness.history import Attempt, Operation
 from harness.workload import Batch, Closed
 from stormproof import (
@@ -52,6 +52,8 @@ GENERATION = 1_000_000_000
 CONCURRENCY = 512
 #: Seconds from a client's being ready to its first call: time for the harness to hear of it.
 LEAD = 0.1
+#: What a client says that has carried out its workload; one that ends without a word was ended by something else.
+DONE = "done"
 
 
 class AnyClient(Protocol):
@@ -73,8 +75,8 @@ class Client:
     def __post_init__(self) -> None:
         problems = configuration(balancer=self.balancer, policy=self.policy, failover=self.failover, budget=self.budget)
         if self.checkpoint_every is not None:
-            problems += bounded(
-                "checkpoint_every", self.checkpoint_every, 1, way_out="items, or None for no checkpoint"
+            problems += whole(
+                "checkpoint_every", self.checkpoint_every, 1, 10**9, way_out="items, or None for no checkpoint"
             )
         check(self, problems)
 
@@ -102,10 +104,19 @@ class GrpcClient:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        try:
-            json.loads(self.service_config)
-        except ValueError as error:
-            raise ValueError(f"GrpcClient: service_config must be JSON; {error}") from error
+        problems: list[str] = []
+        if isinstance(self.service_config, str):
+            try:
+                json.loads(self.service_config)
+            except ValueError as error:
+                problems.append(f"service_config must be JSON; {error}")
+        else:
+            problems.append(
+                f"service_config must be JSON text, such as '{{}}' for gRPC's defaults; got {self.service_config!r}"
+            )
+        if self.timeout is not None:
+            problems += bounded("timeout", self.timeout, 0.001, 86400, way_out="seconds, or None for no limit")
+        check(self, problems)
 
     def channel(self, endpoints: Sequence[Endpoint], *, seed: int, observer: Observer) -> grpc.Channel:  # noqa: ARG002
         """A plain grpc channel that knows all endpoints."""
@@ -130,8 +141,8 @@ def run(
 ) -> None:
     """The client's process: carries out one workload from `origin` (of time.monotonic()) on, and then ends.
 
-    With None it chooses `origin` itself once it is ready, and writes it as a line to the descriptor `ready_fd`. `client` and
-    `workload` are the JSON of their values; `path` is where their modules are found.
+    With None it chooses `origin` itself once it is ready, and writes it as a line to the descriptor `ready_fd`; its last
+    line there is DONE. `client` and `workload` are the JSON of their values; `path` is where their modules are found.
     """
     sys.path[:] = path
     from harness.values import from_json
@@ -148,6 +159,7 @@ def run(
             _closed(calls, work, patience)
         else:
             _open(calls, arrivals, patience)
+    os.write(ready_fd, f"{DONE}\n".encode())
     os._exit(0)  # calls that hang for ever hold threads that would keep the process
 
 

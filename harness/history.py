@@ -195,24 +195,47 @@ def touching(history: History) -> History:
     """`history` with `touched` of each fault that nobody counted set to the number of attempts that met it.
 
     An attempt met a fault if it ran on the faulty server at a time at which the fault acted. Where the client told of
-    no attempts (a client of somebody else's), the servers' journals are asked instead.
+    no attempts (a client of somebody else's), the servers' journals are asked instead. What was refused on its way left
+    no line in those, so for such a client every operation that failed counts too, from the fault's planned start on (its
+    failure may be the first that is seen of the fault). If it reached no server, nobody saw which one it was for: with
+    several faults at once, each of them is taken for touched.
     """
     tries = [(a.server, a.started, a.ended) for _, a in history.attempts()]
+    failures: list[tuple[str, float, float | None]] = []
     if not tries:
-        tries = [(e.server, e.received, e.ended) for e in history.executions]
+        failed = {o.id for o in history.operations if o.result != "ok"}
+        tries = [(e.server, e.received, e.ended) for e in history.executions if e.operation not in failed]
+        failures = _failures(history)
     tries.extend(("client", o.invoked, o.ended) for o in history.operations)
 
     def count(acted: Acted) -> int:
         if acted.began is None:
             return 0
         until = history.seconds + 1 if acted.healed is None else acted.healed
-        return sum(
-            1
-            for server, started, ended in tries
-            if server == acted.on and started <= until and (ended is None or ended >= acted.began)
-        )
+        return _met(tries, acted.on, acted.began, until) + _met(failures, acted.on, acted.start, until)
 
     return replace(
         history,
         faults=tuple(replace(a, touched=count(a)) if a.touched is None else a for a in history.faults),
+    )
+
+
+def _failures(history: History) -> list[tuple[str, float, float | None]]:
+    """The operations that did not end well, on each server that they reached, or on all if they reached none."""
+    reached: dict[int, set[str]] = {}
+    for execution in history.executions:
+        reached.setdefault(execution.operation, set()).add(execution.server)
+    everywhere = {server.name for server in history.servers}
+    return [
+        (server, o.invoked, o.ended)
+        for o in history.operations
+        if o.result != "ok"
+        for server in reached.get(o.id, everywhere)
+    ]
+
+
+def _met(tries: Iterable[tuple[str, float, float | None]], on: str, since: float, until: float) -> int:
+    """How many ran on `on` at any time from `since` to `until`."""
+    return sum(
+        server == on and started <= until and (ended is None or ended >= since) for server, started, ended in tries
     )

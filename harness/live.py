@@ -73,17 +73,21 @@ class Live:
         for text in (*self._errors, *self._failures):
             self._console.print(Text(text.strip() + "\n"), soft_wrap=True)
         told = session.told if session is not None else []
+        for message in session.unseen if session is not None else ():
+            self._console.print(Text(message + "\n"), soft_wrap=True)
         if told:
             self._console.print(self._table())
         if session is not None and session.fleet_error and not self._failures:
             self._console.print(Text(session.fleet_error))
+        if session is not None and session.report_error:
+            self._console.print(Text(session.report_error), soft_wrap=True)
         return self._status(status)
 
     def _status(self, status: int) -> int:
         from harness.cli import BROKEN, HELD, NOTHING, UNKNOWN
 
         session = self._session
-        if self._errors or session is None or session.fleet_error or status in (2, 3, 4):
+        if self._errors or session is None or session.fleet_error or (status in (2, 3, 4) and not session.report_error):
             return UNKNOWN
         if not session.told and not session.by_hand:
             if not self._failures:
@@ -91,6 +95,8 @@ class Live:
             return UNKNOWN
         verdict = overall([*self._words, *([session.report().verdict] if session.told else [])])
         self._console.print(self._last_line(verdict))
+        if session.report_error:
+            return UNKNOWN
         return {"held": HELD, "broken": BROKEN, "unknown": UNKNOWN}[verdict]
 
     def _last_line(self, verdict: Word) -> Text:
@@ -102,16 +108,16 @@ class Live:
             f"  {len(session.told)} scenarios{by_hand}, fleet {session.fleet_name}, {session.proxy}, seed {session.seed}",
             style="default",
         )
-        if session.folder is not None:
+        if session.folder is not None and not session.report_error:
             line.append(f", report in {session.folder / 'report.html'}", style="default")
         return line
 
     def _word(self, report: pytest.TestReport) -> Word:
         """What a test says that has run; one that failed although its scenarios held is broken itself."""
-        if report.passed or hasattr(report, "wasxfail"):
-            return "held"
-        told = [t for t in self._session.told if t.result.name == short(report.nodeid)] if self._session else []
+        told = [t for t in self._session.told if t.name == short(report.nodeid)] if self._session else []
         words = [verdict.verdict for t in told for verdict in t.verdicts]
+        if report.passed or hasattr(report, "wasxfail"):
+            return overall(words) if words else "held"  # a pass that never looked at its result is none
         return "unknown" if words and "broken" not in words else "broken"
 
     def _over(self, word: Word, text: str) -> None:

@@ -1,14 +1,15 @@
 """The pytest plugin: fixture `run` for scenarios, fixture `fleet` for tests that assert by hand, and their options.
 
 It is loaded wherever stormproof is installed, so it imports the harness only when a test asks for it. A test decides
-itself what it expects: where it passes although a guarantee was broken, the report says "held, as expected".
+itself what it expects: where it looks at `result.broken` and passes, the report says "held, as this test expects". A
+result that nobody looked at counts as it is.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,9 @@ class Session:
         self.started = datetime.now(UTC)
         self.told: list[Told] = []
         self.by_hand = 0  # tests that used the fixture `fleet`
+        self.unseen: list[str] = []  # what came of scenarios that their tests never looked at
         self.fleet_error = ""
+        self.report_error = ""
         self.watch: Callable[[Progress], None] = lambda _: None
         self._fleet: Fleet | None = None
         self.proxy = "none started"
@@ -62,18 +65,38 @@ class Session:
         self._in_test.append(result)
         return result
 
-    def tested(self, doc: str, *, passed: bool, failure: str = "") -> None:
-        """A test is over: what it ran goes into the report. One that neither `passed` nor has a `failure` was left early."""
+    def tested(self, doc: str, *, passed: bool, expected: bool = False, failure: str = "") -> None:
+        """A test is over: what it ran goes into the report. One that neither `passed` nor has a `failure` was left early.
+
+        `expected`: a break was expected without a look at the result (an xfail).
+        """
         if not self._in_test:
             return
         from harness.report import histories
         from harness.runner import Told
 
-        for result, verdicts in zip(self._in_test, _seen(self._in_test, passed, failure), strict=True):
-            self.told.append(Told(result=result, doc=doc, verdicts=verdicts))
+        for result, verdicts in zip(self._in_test, _seen(self._in_test, passed, expected, failure), strict=True):
+            self.told.append(Told.of(result, doc, verdicts))
+            if passed and any(verdict.verdict != "held" for verdict in verdicts):
+                self.unseen.append(
+                    f"{result.message()}\n  the test passed without a look at this: end it with run(...).check()"
+                )
             if self.folder is not None:  # a run that is killed later leaves what it knew
-                histories.write(result.history, self.folder / "history" / f"{len(self.told):03d}.partial.jsonl.gz")
+                with suppress(OSError):  # told at the end, when the report cannot be written either
+                    histories.write(result.history, self.folder / "history" / f"{len(self.told):03d}.partial.jsonl.gz")
         self._in_test = []
+
+    def missing(self, name: str, doc: str, why: str) -> None:
+        """A test that should have run a scenario came to none: the report must not look as if it had held."""
+        from harness.runner import Told
+
+        first = (why.strip().splitlines() or ["no reason was given"])[-1]
+        self.told.append(Told.missing(name, doc, first[:500], fleet=self.fleet_name, proxy=self.proxy, seed=self.seed))
+
+    @property
+    def in_test(self) -> bool:
+        """Whether the test under way has run a scenario."""
+        return bool(self._in_test)
 
     def report(self) -> Any:
         """Everything so far as one report."""
@@ -81,26 +104,37 @@ class Session:
 
         return report_on(self.told, fleet=self.fleet_name, proxy=self.proxy, seed=self.seed, started=self.started)
 
-    def close(self) -> None:
-        """Stops the fleet, and writes the report if one was asked for."""
+    def close(self, interrupted: str = "") -> None:
+        """Stops the fleet, and writes the report if one was asked for. `interrupted` says why not all tests ran."""
         self.tested("", passed=False)  # of a test that a signal ended
+        if interrupted and self.told:
+            self.missing("the rest of the tests", "", interrupted)
         if self._fleet is not None:
             self._fleet.__exit__(None, None, None)
             self._fleet = None
         if self.folder is not None and (self.told or self.fleet_error):
             from harness.runner import write_report
 
-            write_report(self.report(), self.told, self.folder)
-            for partial in (self.folder / "history").glob("*.partial.jsonl.gz"):
-                partial.unlink()
+            try:
+                write_report(self.report(), self.told, self.folder)
+                for partial in (self.folder / "history").glob("*.partial.jsonl.gz"):
+                    partial.unlink()
+            except OSError as error:
+                self.report_error = (
+                    f"stormproof: the report could not be written to {self.folder}: {error.strerror or error}; "
+                    "give --report a folder that can be written to, with room"
+                )
 
 
-def _seen(results: list[Result], passed: bool, failure: str) -> list[tuple[Verdict, ...]]:
+def _seen(results: list[Result], passed: bool, expected: bool, failure: str) -> list[tuple[Verdict, ...]]:
     """The verdicts of the scenarios that one test ran, as that test sees them."""
     from harness.guarantees.base import Verdict
 
-    if passed:
-        return [tuple(_as_expected(verdict) for verdict in result.verdicts) for result in results]
+    if passed:  # what a test never looked at it cannot have expected
+        return [
+            tuple(map(_as_expected, result.verdicts)) if result.asked or expected else result.verdicts
+            for result in results
+        ]
     verdicts = [result.verdicts for result in results]
     if failure and all(result.verdict == "held" for result in results):
         said = Verdict(guarantee="the test itself", verdict="broken", measured=failure[:300], bound="passes")
@@ -122,7 +156,8 @@ def _address(item: pytest.Item) -> str:
 
 def short(test: str) -> str:
     """A test's name without its folders: "test_slow_server.py::test_x[y]" """
-    return test.rsplit("/", 1)[-1]
+    file, colons, rest = test.partition("::")
+    return file.rsplit("/", 1)[-1] + colons + rest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -159,8 +194,17 @@ def pytest_runtest_makereport(
     # What a fixture ran is told with its test, unless it comes to none.
     if call.when != "setup" or not report.passed:
         failure = (str(call.excinfo.value) if call.excinfo else "") or report.longreprtext
-        passed = report.passed or hasattr(report, "wasxfail")
-        item.config.stash[SESSION].tested(_doc(item), passed=passed, failure=failure if report.failed else "")
+        expected = hasattr(report, "wasxfail")
+        session = item.config.stash[SESSION]
+        if (
+            report.failed
+            and not session.in_test
+            and call.when != "teardown"
+            and "run" in getattr(item, "fixturenames", ())
+        ):
+            session.missing(short(_address(item)), _doc(item), f"the test came to no result: {failure}")
+        passed = report.passed or expected
+        session.tested(_doc(item), passed=passed, expected=expected, failure=failure if report.failed else "")
     return report
 
 
@@ -169,16 +213,24 @@ def _doc(item: pytest.Item) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    session.config.stash[SESSION].close()
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A report that cannot be written makes status 2: who asked for it must not take its absence for success."""
+    stopped = exitstatus == pytest.ExitCode.INTERRUPTED
+    ours = session.config.stash[SESSION]
+    stopped = exitstatus == pytest.ExitCode.INTERRUPTED
+    ours.close(f"stopped after {session.testscollected} were found: not all ran" if stopped else "")
+    if ours.report_error:
+        session.exitstatus = pytest.ExitCode.INTERRUPTED
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     session = config.stash[SESSION]
+    for message in (*session.unseen, *filter(None, [session.report_error])):
+        terminalreporter.write_line(message, yellow=True)
     if session.told:
         told = f"fleet {session.fleet_name}, {session.proxy}, seed {session.seed}"
         terminalreporter.write_line(f"stormproof: {len(session.told)} scenarios, {told}")
-    if session.folder is not None and session.told:
+    if session.folder is not None and session.told and not session.report_error:
         terminalreporter.write_line(f"stormproof: report in {session.folder / 'report.html'}")
 
 

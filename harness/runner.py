@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,39 +30,52 @@ class Result:
     verdicts: tuple[Verdict, ...]
     again: str
     started: datetime
+    _asked: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @property
     def verdict(self) -> Word:
-        """broken if any guarantee is, else unknown if any is, else held."""
-        return overall([verdict.verdict for verdict in self.verdicts])
+        """broken if any guarantee is, else unknown if any is, else held. To ask is to judge oneself, see `asked`."""
+        self._asked.add("verdict")
+        return self._overall()
 
     @property
     def broken(self) -> list[str]:
-        """The names of the guarantees that are broken, such as ["Fast"]."""
+        """The names of the guarantees that are broken, such as ["Fast"]. To ask is to judge oneself, see `asked`."""
+        self._asked.add("broken")
         return self._named("broken")
 
     @property
     def unknown(self) -> list[str]:
-        """The names of the guarantees that could not be judged."""
+        """The names of the guarantees that could not be judged. To ask is to judge oneself, see `asked`."""
+        self._asked.add("unknown")
         return self._named("unknown")
+
+    @property
+    def asked(self) -> bool:
+        """Whether a test looked at what was found, and so expects it if it passes. `check` is no such look."""
+        return bool(self._asked)
 
     def check(self) -> None:
         """Returns if every guarantee held; raises `Broken`, with a message for people, if not."""
-        if self.verdict != "held":
+        if self._overall() != "held":
             raise Broken(self.message())
 
     def message(self) -> str:
         """What was found, as it is shown when a check fails."""
         bad = [verdict for verdict in self.verdicts if verdict.verdict != "held"]
         history = self.history
-        word = "broken" if self.broken else "unknown"
-        count = f"{len(self.broken or bad)} of {len(self.verdicts)} guarantees {word}"
+        broken = self._named("broken")
+        word = "broken" if broken else "unknown"
+        count = f"{len(broken or bad)} of {len(self.verdicts)} guarantees {word}"
         lines = [f"{self.name}: {count} ({history.fleet}, seed {history.seed}, {history.proxy})"]
         for verdict in bad:
             found = verdict.measured if verdict.verdict == "broken" else ""
             lines.append(f"  {verdict.guarantee}  {verdict.verdict}" + (f": {found}" if found else ""))
             lines += [f"      {line}" for line in verdict.why]
         return "\n".join([*lines, f"  again: {self.again}"])
+
+    def _overall(self) -> Word:
+        return overall([verdict.verdict for verdict in self.verdicts])
 
     def _named(self, word: Word) -> list[str]:
         return [
@@ -93,22 +106,42 @@ def replay_command(fleet: str, seed: int, test: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A result as the report tells it: with its one line of documentation, and the word of the test that ran it.
+    """A run as the report tells it: with its one line of documentation, and the verdicts as its test sees them."""
 
-    `verdicts` may differ from the result's own where the test expected a guarantee to be broken.
-    """
-
-    result: Result
+    name: str
     doc: str
+    history: History
     verdicts: tuple[Verdict, ...]
+    again: str
+    started: datetime
+
+    @staticmethod
+    def of(result: Result, doc: str, verdicts: tuple[Verdict, ...]) -> Told:
+        """`verdicts` differ from the result's own where the test expected a guarantee to be broken."""
+        return Told(
+            name=result.name,
+            doc=doc,
+            history=result.history,
+            verdicts=verdicts,
+            again=result.again,
+            started=result.started,
+        )
+
+    @staticmethod
+    def missing(name: str, doc: str, why: str, *, fleet: str, proxy: str, seed: int) -> Told:
+        """A test that came to no result: nothing is claimed of it, and the report says why."""
+        history = History(
+            scenario=name, fleet=fleet, proxy=proxy, seed=seed, seconds=0.0, servers=(), operations=(), problems=(why,)
+        )
+        return Told(name=name, doc=doc, history=history, verdicts=(), again="", started=datetime.now(UTC))
 
 
 def report_on(told: Sequence[Told], *, fleet: str, proxy: str, seed: int, started: datetime) -> Report:
     """All results of a session as one report."""
     scenarios = [
         ScenarioReport.of(
-            t.result.history, t.verdicts, name=t.result.name, doc=t.doc, again=t.result.again,
-            started=t.result.started.isoformat(timespec="seconds"),
+            t.history, t.verdicts, name=t.name, doc=t.doc, again=t.again,
+            started=t.started.isoformat(timespec="seconds"),
         )
         for t in told
     ]  # fmt: skip
@@ -120,7 +153,7 @@ def report_on(told: Sequence[Told], *, fleet: str, proxy: str, seed: int, starte
 
 def write_report(report: Report, told: Sequence[Told], folder: Path) -> None:
     """Writes the report in every form, and the histories."""
-    write_all(report, [t.result.history for t in told], folder)
+    write_all(report, [t.history for t in told], folder)
 
 
 __all__ = ["Broken", "Progress", "Result", "Told", "replay_command", "report_on", "run", "write_report"]

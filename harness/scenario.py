@@ -7,11 +7,11 @@ A scenario says nothing about where it runs. `Plan.draw` turns it and a seed int
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from faults import Fault, Injection
-from faults.base import bounded, check
+from faults.base import bounded, check, whole
 from harness.client import AnyClient
 from harness.guarantees.base import Guarantee
 from harness.history import Server
@@ -25,6 +25,8 @@ class Servers:
     service_time  seconds that each call works; workers: calls that one server works on at once.
     weights, priorities  one for each server, as the client is told them; None: all equal.
     command  argv of somebody else's server, in which {port} stands for the port it must listen on; None: ours.
+
+    Raises ValueError for what no `Endpoint` can have: a negative weight, a priority that is not whole.
     """
 
     count: int
@@ -36,15 +38,38 @@ class Servers:
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        problems = bounded("count", self.count, 1, 10_000) + bounded("service_time", self.service_time, 0, 3600)
-        problems += bounded("workers", self.workers, 1, 10_000)
-        for name in ("weights", "priorities"):
-            values = getattr(self, name)
-            if values is not None and len(values) != self.count:
-                problems.append(f"{name} must hold one value for each of the {self.count} servers; got {len(values)}")
-        if self.command is not None and not any("{port}" in part for part in self.command):
-            problems.append(f"command must say where the port goes, with {{port}}; got {' '.join(self.command)!r}")
+        problems = whole("count", self.count, 1, 10_000, way_out="servers")
+        problems += bounded("service_time", self.service_time, 0, 3600, way_out="seconds")
+        problems += whole("workers", self.workers, 1, 10_000, way_out="calls at once")
+        problems += [*self._each("weights"), *self._each("priorities"), *self._command()]
         check(self, problems)
+
+    def _each(self, name: str) -> Iterator[str]:
+        """What is wrong with the values, of which each server has one."""
+        values = getattr(self, name)
+        if values is None:
+            return
+        if not isinstance(values, tuple | list):
+            yield f"{name} must be a tuple of one number for each server, or None for all equal; got {values!r}"
+            return
+        object.__setattr__(self, name, tuple(values))
+        if len(values) != self.count:
+            yield f"{name} must hold one value for each of the {self.count} servers; got {len(values)}"
+        for index, value in enumerate(values):
+            if name == "weights":
+                yield from bounded(f"weights[{index}]", value, 0, 1e12, way_out="share relative to the other servers")
+            else:
+                yield from whole(f"priorities[{index}]", value, 0, 1000, way_out="tier, 0 serves first")
+
+    def _command(self) -> Iterator[str]:
+        if self.command is None:
+            return
+        if not isinstance(self.command, tuple | list) or not all(isinstance(part, str) for part in self.command):
+            yield f'command must be a tuple of texts, as in ("./my-server", "--port", "{{port}}"); got {self.command!r}'
+            return
+        object.__setattr__(self, "command", tuple(self.command))
+        if not any("{port}" in part for part in self.command):
+            yield f"command must say where the port goes, with {{port}}; got {' '.join(self.command)!r}"
 
     def all(self) -> tuple[Server, ...]:
         """The servers by name, with their weights and priorities."""
@@ -70,40 +95,63 @@ class Scenario:
     patience: float = 5.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "faults", tuple(self.faults))
-        object.__setattr__(self, "guarantees", tuple(self.guarantees))
         problems = bounded("patience", self.patience, 0, 3600, way_out="seconds")
         if not isinstance(self.servers, Servers):
             problems.append(f"servers must be Servers(n); got {self.servers!r}")
-        if not callable(getattr(self.client, "channel", None)):
+        if isinstance(self.client, type) or not callable(getattr(self.client, "channel", None)):
             problems.append(
                 f"client must be a Client(...), a GrpcClient(...) or have their methods; got {self.client!r}"
             )
         if not isinstance(self.workload, Poisson | Steady | Closed | Batch):
             problems.append(f"workload must be Poisson, Steady, Closed or Batch; got {self.workload!r}")
-        problems += self._faults()
-        for guarantee in self.guarantees:
-            if not isinstance(guarantee, Guarantee) or isinstance(guarantee, type):
-                problems.append(f"guarantees must be guarantees such as Available(0.99); got {guarantee!r}")
+        check(self, problems + self._faults() + self._guarantees())
+
+    def _listed(self, name: str, example: str) -> list[str]:
+        values = getattr(self, name)
+        if isinstance(values, str | Mapping) or not isinstance(values, Iterable):
+            return [f"{name} must be a list, such as [{example}]; got {values!r}"]
+        object.__setattr__(self, name, tuple(values))
+        return []
+
+    def _guarantees(self) -> list[str]:
+        if problems := self._listed("guarantees", "Available(0.99)"):
+            return problems
         if not self.guarantees:
-            problems.append("guarantees must hold at least one: a day without a promise proves nothing")
-        check(self, problems)
+            return ["guarantees must hold at least one: a day without a promise proves nothing"]
+        return [
+            f"guarantees must be guarantees such as Available(0.99); got {guarantee!r}"
+            for guarantee in self.guarantees
+            if not isinstance(guarantee, Guarantee) or isinstance(guarantee, type)
+        ]
 
     def _faults(self) -> list[str]:
-        problems = []
+        if problems := self._listed("faults", "at(1.0, Kill())"):
+            return problems
         for index, injection in enumerate(self.faults):
             if not isinstance(injection, Injection):
                 problems.append(f"faults[{index}] must be made by at, during or every_so_often; got {injection!r}")
-            elif isinstance(self.workload, Poisson | Steady | Closed) and injection.start >= self.workload.seconds:
+                continue
+            if isinstance(self.workload, Workload) and injection.start >= self.workload.seconds:
                 problems.append(
                     f"faults[{index}] starts at {injection.start:g} s, when the workload of {self.workload.seconds:g} s is over"
                 )
+            if isinstance(self.servers, Servers):
+                problems += [f"faults[{index}]: {problem}" for problem in _unmet(injection, self.servers)]
         return problems
 
     @property
     def seconds(self) -> float:
         """Length of the workload; of a batch the most it may take."""
         return self.workload.seconds
+
+
+def _unmet(injection: Injection, servers: Servers) -> list[str]:
+    """Why these servers cannot be what it is to hit. Whatever the draw, a target finds enough servers or does not."""
+    try:
+        injection.on.choose([server.name for server in servers.all()], random.Random(0))
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +174,7 @@ class Plan:
 
     @staticmethod
     def draw(scenario: Scenario, seed: int) -> Plan:
-        """Raises ValueError for a target that the fleet does not have."""
+        """The plan of this seed; the same one each time."""
         names = [server.name for server in scenario.servers.all()]
         workload = scenario.workload
         arrivals: tuple[float, ...] = ()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from faults.base import bounded, check
+from faults.base import bounded, check, whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Closed:
     think: float = 0.0
 
     def __post_init__(self) -> None:
-        problems = bounded("callers", self.callers, 1, 1000) + bounded("seconds", self.seconds, 0.1, 86400)
+        problems = whole("callers", self.callers, 1, 1000) + bounded("seconds", self.seconds, 0.1, 86400)
         check(self, problems + bounded("think", self.think, 0, 3600, way_out="seconds"))
 
 
@@ -71,7 +71,7 @@ class Batch:
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        check(self, bounded("items", self.items, 1, 10_000_000) + bounded("seconds", self.seconds, 0.1, 86400))
+        check(self, whole("items", self.items, 1, 10_000_000) + bounded("seconds", self.seconds, 0.1, 86400))
 
 
 Workload = Poisson | Steady | Closed | Batch

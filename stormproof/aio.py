@@ -57,6 +57,9 @@ class Channel(Shared, grpc.aio.Channel):
             methods=methods,
             failover=failover,
             budget=budget,
+            credentials=credentials,
+            options=options,
+            compression=compression,
             observer=observer,
             seed=seed,
         )

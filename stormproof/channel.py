@@ -69,6 +69,9 @@ class Channel(Shared, grpc.Channel):
             budget=budget,
             observer=observer,
             seed=seed,
+            credentials=credentials,
+            options=options,
+            compression=compression,
         )
         self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}
         self._subchannels = {

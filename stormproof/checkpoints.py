@@ -219,8 +219,14 @@ def checkpointed(
     cannot go on (also: it is running already), or later if the disk refuses.
     """
     _check(name, Progress(done=0, begun=0, fingerprint=fingerprint))
-    if not isinstance(every, int) or not 1 <= every <= 10**9:
+    if not isinstance(every, int) or isinstance(every, bool) or not 1 <= every <= 10**9:
         raise ValueError(f"every must be a whole number of items, from 1 to 1000000000; got {every!r}")
+    if not isinstance(items, Iterable):
+        raise ValueError(f"items must be something that can be iterated over; got {items!r}")
+    if not callable(work):
+        raise ValueError(f"work must be a function of (item, mark); got {work!r}")
+    if not isinstance(store, CheckpointStore):
+        raise ValueError(f"store must be a CheckpointStore, such as CheckpointStore('progress.db'); got {store!r}")
     return _run(items, work, store=store, name=name, every=every, fingerprint=fingerprint)
 
 

@@ -11,6 +11,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import grpc
+
 from stormproof.core.balancers import Balancer
 from stormproof.core.breaker import Failover, State
 from stormproof.core.budget import RetryBudget
@@ -19,6 +21,7 @@ from stormproof.core.endpoint import Endpoint
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Member, Pool
 from stormproof.observer import Ejected, Event, Observer, Readmitted
+from stormproof.subchannels import Options, transport
 from stormproof.timers import Timers
 
 #: "/package.Service/Method", or "/package.Service/" for all methods of a service.
@@ -39,9 +42,17 @@ class Shared:
         budget: RetryBudget,
         observer: Observer | None,
         seed: int | None,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Options = (),
+        compression: grpc.Compression | None = None,
     ) -> None:
         self._endpoints, problems = endpoints_of(endpoints)
         problems += configuration(balancer=balancer, policy=policy, methods=methods, failover=failover, budget=budget)
+        problems += transport(credentials, options, compression)
+        if observer is not None and (isinstance(observer, type) or not callable(observer)):
+            problems.append(f"observer must be a function of an event, such as print, or None; got {observer!r}")
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            problems.append(f"seed must be a whole number, or None for another one each time; got {seed!r}")
         complain("Channel", problems)
         self._policy = policy
         self._methods = dict(methods or {})
@@ -90,7 +101,7 @@ def configuration(
     *,
     balancer: object,
     policy: object,
-    methods: Mapping[str, Policy] | None = None,
+    methods: object = None,
     failover: object,
     budget: object,
 ) -> list[str]:
@@ -99,15 +110,24 @@ def configuration(
     if isinstance(balancer, type) or not isinstance(balancer, Balancer):
         problems.append(f"balancer must be a balancer, such as RoundRobin(); got {balancer!r}")
     problems += instance("policy", policy, Policy, "Policy(timeout=1.0)")
-    for name, value in (methods or {}).items():
+    if methods is not None:
+        problems += _methods(methods)
+    if failover is not None:
+        problems += instance("failover", failover, Failover, "Failover(), or None for no failover")
+    return problems + instance("budget", budget, RetryBudget, "RetryBudget()")
+
+
+def _methods(methods: object) -> list[str]:
+    if not isinstance(methods, Mapping):
+        return [f"methods must be a dict of policies by method, or None for none; got {methods!r}"]
+    problems: list[str] = []
+    for name, value in methods.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             problems.append(
                 f"methods must be named '/package.Service/Method', or '/package.Service/' for all of one; got {name!r}"
             )
         problems += instance(f"methods[{name!r}]", value, Policy, "Policy(timeout=1.0)")
-    if failover is not None:
-        problems += instance("failover", failover, Failover, "Failover(), or None for no failover")
-    return problems + instance("budget", budget, RetryBudget, "RetryBudget()")
+    return problems
 
 
 def endpoints_of(endpoints: Sequence[Endpoint | str]) -> tuple[list[Endpoint], list[str]]:

@@ -13,9 +13,11 @@ from typing import Any
 
 import grpc
 
+from stormproof.core.check import instance
 from stormproof.core.outcome import Code, Evidence, Outcome
 
 Options = Sequence[tuple[str, object]]
+_EXAMPLE = "('grpc.keepalive_time_ms', 10000)"
 
 #: Before the caller's own options, so that those win.
 OPTIONS: tuple[tuple[str, object], ...] = (
@@ -38,6 +40,32 @@ _NO_CONNECTION = "failed to connect to all addresses"
 _NOT_SERIALIZED = "Exception serializing request"
 _UNANSWERED = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
 PUSHBACK = "grpc-retry-pushback-ms"
+
+
+def transport(credentials: object, options: object, compression: object) -> list[str]:
+    """What is wrong with these arguments of a grpc channel, which says so late or not at all; empty if nothing is."""
+    problems: list[str] = []
+    if credentials is not None:
+        example = "grpc.ssl_channel_credentials(), or None for no encryption"
+        problems += instance("credentials", credentials, grpc.ChannelCredentials, example)
+    if compression is not None:
+        problems += instance("compression", compression, grpc.Compression, "grpc.Compression.Gzip, or None")
+    if isinstance(options, str) or not isinstance(options, Sequence):
+        return [*problems, f"options must be a list of pairs, such as {_EXAMPLE}; got {options!r}"]
+    return problems + [
+        f"options[{index}] must be a name and a text or whole number (of 32 bits), such as {_EXAMPLE}; got {option!r}"
+        for index, option in enumerate(options)
+        if not _is_option(option)
+    ]
+
+
+def _is_option(option: object) -> bool:
+    match option:
+        case [str(), int(value)]:
+            return -(2**31) <= value < 2**31
+        case [str(), value]:
+            return value is not None  # gRPC takes texts, bytes and objects of its own
+    return False
 
 
 def open_channel(

@@ -12,7 +12,7 @@ THIN_LINK = Scenario(
     ),
     workload=Poisson(rate=100, seconds=9),
     faults=[during(1, 4, Bandwidth(2000), on=one)],
-    guarantees=[Available(0.99), WithinDeadline(2.0), Fast(p90=0.050, grace=1.0), Recovers(within=3.0)],
+    guarantees=[Available(0.99), WithinDeadline(2.0), Fast(p90=0.050, grace=1.0), Recovers(within=3.0, share=0.1)],
 )
 
 

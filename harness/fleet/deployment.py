@@ -61,6 +61,10 @@ class Deployment:
         self.client = LocalClient(start, self.folder / "client.log")
         return self.client
 
+    def ended_by_themselves(self, origin: float) -> tuple[str, ...]:
+        """The servers that ended although nobody here told them to, in words, with times from `origin`."""
+        return tuple(end for server in self.servers.values() for end in server.ended_by_itself(origin))
+
     def settle(self) -> None:
         """Lets the servers finish what they still do, so that their journals are whole."""
         with ThreadPoolExecutor(16) as pool:

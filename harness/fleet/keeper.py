@@ -34,8 +34,8 @@ PRELOAD = ("harness.node.server",)
 
 # `-m` would look for the harness in the working directory; the children need all of this path anyway.
 _BOOT = (
-    "import json, sys; control, harness, sys.path[:], preload = json.loads(sys.argv[1]);"
-    " from harness.fleet.keeper_process import main; main(control, harness, preload)"
+    "import json, sys; control, harness, sys.path[:], preload, remove = json.loads(sys.argv[1]);"
+    " from harness.fleet.keeper_process import main; main(control, harness, preload, remove)"
 )
 # A client's module may import much, on a machine whose cores are kept busy by a storm.
 _START_SECONDS = 60.0
@@ -47,10 +47,11 @@ class Keeper:
 
     `preload` are the modules to import before any fork; a module that starts a thread when imported (numpy
     does) cannot be among them. The import goes on while the caller does: only the first `spawn` or `execute`
-    waits for it. A keeper that has died, or is closed, makes every call raise FleetError.
+    waits for it. `folder` is removed when all has ended, also if the harness was killed. A keeper that has
+    died, or is closed, makes every call raise FleetError.
     """
 
-    def __init__(self, preload: Sequence[str] = PRELOAD) -> None:
+    def __init__(self, preload: Sequence[str] = PRELOAD, *, folder: Path | None = None) -> None:
         self._changed = threading.Condition()
         self._sending = threading.Lock()
         self._processes: list[Process] = []
@@ -60,7 +61,8 @@ class Keeper:
         self._closing = False
         self._socket, control = socket.socketpair()
         with control:
-            boot = json.dumps([control.fileno(), os.getpid(), sys.path, list(preload)])
+            remove = None if folder is None else str(folder)
+            boot = json.dumps([control.fileno(), os.getpid(), sys.path, list(preload), remove])
             self._program = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, boot],
                 stdin=subprocess.DEVNULL,

@@ -15,6 +15,7 @@ import contextlib
 import gc
 import os
 import selectors
+import shutil
 import signal
 import sys
 import time
@@ -254,8 +255,11 @@ def _give_up(why: str) -> NoReturn:
     sys.exit(2)
 
 
-def main(control: int, harness: int, preload: Sequence[str]) -> None:
-    """Runs the keeper for the process `harness`, whose orders come by the socket `control`."""
+def main(control: int, harness: int, preload: Sequence[str], remove: str | None = None) -> None:
+    """Runs the keeper for the process `harness`, whose orders come by the socket `control`.
+
+    The folder `remove` is removed at the end: a harness that was killed cannot.
+    """
     if control != TELL_FD:
         os.dup2(control, TELL_FD)
         os.close(control)
@@ -270,5 +274,7 @@ def main(control: int, harness: int, preload: Sequence[str]) -> None:
     finally:
         if os.getpid() == loop.pid:
             loop.end_all()
+            if remove is not None:
+                shutil.rmtree(remove, ignore_errors=True)
     if job is not None:
         keeper_child.perform(job.order, keeper=loop.pid, tell=job.tell, foreign=job.foreign)

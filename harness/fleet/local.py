@@ -56,7 +56,7 @@ class LocalFleet:
             self._found = find(os.environ)
             self.folder = Path(tempfile.mkdtemp(prefix="stormproof-"))
             self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
-            self._keeper = self._stack.enter_context(Keeper(PRELOAD))
+            self._keeper = self._stack.enter_context(Keeper(PRELOAD, folder=self.folder))
             self.control = self._start_toxiproxy(self._found)
             self.proxy = f"{self._found.name} {self.control.version()}"
         except ToxiproxyError as error:
@@ -132,6 +132,11 @@ class LocalFleet:
         """Reasons why what was seen since the last look cannot be trusted."""
         if self._toxiproxy is not None and not self._toxiproxy.alive:
             return (f"Toxiproxy ended in the middle of the run: {self._last_words()}",)
+        if self._found is not None and self._found.url is not None:
+            try:
+                self.control.version()
+            except ToxiproxyError as error:
+                return (f"Toxiproxy was gone in the middle of the run: {error}",)
         return ()
 
     def _last_words(self) -> str:

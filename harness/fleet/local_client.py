@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from faults import Fault, Kill, Pause, Restart
+from harness.client import DONE
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Process
 from harness.fleet.victim import Victim
@@ -50,7 +51,9 @@ class LocalClient(Victim):
 
     def problems(self) -> list[str]:
         """Why the end that it made by itself was not a good one; empty if it was."""
-        return [self.fate()] if self._process.wait(0) else []
+        status = self._process.wait(0)
+        through = status == 0 and self.told(0) == DONE
+        return [] if through else [self.fate() if status else "the client ended with status 0 before it was through"]
 
     def fate(self) -> str:
         """How it ended, if it has, and its last words."""

@@ -40,6 +40,7 @@ class LocalRun:
     health: Callable[[], tuple[str, ...]]
     origin: float | None = None
     problems: list[str] = field(default_factory=list)
+    was_over: bool = False  # the client, by itself
 
     def carry_out(self, empty: History) -> History:
         """`empty`, filled with what happened; what went wrong stands in its `problems`."""
@@ -93,12 +94,13 @@ class LocalRun:
             self.watch(
                 Progress(name=self.name, at=at, seconds=seconds, faults=nemesis.active(), **tail.read()),
             )
-            if self.health():
+            if self.health() or self.deployment.ended_by_themselves(self.origin):
                 return
             if at > seconds + self.scenario.patience + OVERTIME:
                 self.problems.append(f"the client was not through {OVERTIME:g} s after its time, and was killed")
                 return
         self.problems.extend(client.problems())
+        self.was_over = True
 
     def _history(self, history: History, origin: float) -> History:
         operations, starts = self._told_by_client()
@@ -112,12 +114,16 @@ class LocalRun:
             executions=executions,
             carried=carried,
             client_starts=starts,
-            problems=(*self.problems, *self.health()),
+            problems=(*self.health(), *self.deployment.ended_by_themselves(origin), *self.problems),
         )
 
     def _told_by_client(self) -> tuple[tuple[Operation, ...], int]:
         try:
-            return client_program.read_journal(self._journal)
+            operations, starts = client_program.read_journal(self._journal)
+            made, planned = len(operations), len(self.plan.arrivals)
+            if self.was_over and made < planned:
+                self.problems.append(f"the client made {made} of {planned} planned calls")
+            return operations, starts
         except ValueError as error:
             self.problems.append(f"what the client did is lost: {error}")
             return (), 0

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import signal
 import socket
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import grpc
-
-from faults import Errors, Fault, Kill, Overload, Pause, Refuse, Restart, Toxic
+from faults import Fault, Kill, Pause, Refuse, Restart, Toxic
 from faults.network import NetworkFault
 from faults.server import ServerFault
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Keeper, Process
 from harness.fleet.keeper_child import TELL_FD
+from harness.fleet.misbehaviour import Misbehaviour
 from harness.fleet.ports import free_port
 from harness.fleet.victim import Victim
 from harness.history import Server
 from harness.node.ready import wait_ready
 from harness.proxy.control import Control
 from harness.scenario import Servers
-from protos import control_pb2, control_pb2_grpc
 
 #: Seconds that a server may need until it answers, and that a graceful stop may take.
 READY, GRACE = 15.0, 5.0
-#: Seconds until a stopped process has stopped, and until a server has taken an order.
-STOP, ORDER = 2.0, 2.0
+#: Seconds until a stopped process has stopped.
+STOP = 2.0
 
 
 def cannot(fault: Fault, servers: Servers) -> str | None:
@@ -66,11 +61,10 @@ class LocalServer(Victim):
         self._keeper = keeper
         self._control = control
         self._log = folder / f"{server.name}.log"
-        self._seed = random.Random(f"{seed} {server.name}").getrandbits(62)
-        self._control_port: int | None = None
-        self._orders = threading.Lock()
-        self._misbehaviour: dict[str, ServerFault] = {}  # by tag
-        self._counted: dict[str, int] = {}  # by tag: the server's count before the fault, or before its own start
+        seed = random.Random(f"{seed} {server.name}").getrandbits(62)
+        self._misbehaviour = Misbehaviour(server.name, seed, paused=lambda: self._suffers(Pause))
+        self._told_to_end: Process | None = None
+        self._ended_by_themselves: list[Process] = []
 
     def open_proxy(self) -> None:
         """Makes the proxy; clients can connect to it from now on."""
@@ -103,23 +97,30 @@ class LocalServer(Victim):
         if self._servers.command is not None:
             self._wait_until_it_listens()
             return
-        ready = wait_ready(self._running(), timeout=READY)
-        with self._orders:
-            self._control_port = ready.control_port
-            if self._misbehaviour:
-                self._counted = dict.fromkeys(self._misbehaviour, 0)
-                self._behave()
+        self._misbehaviour.begins(wait_ready(self._running(), timeout=READY).control_port)
+
+    def ended_by_itself(self, origin: float) -> list[str]:
+        """Each end that nobody here brought about, in words, with its time from `origin`."""
+        found, process = list(self._ended_by_themselves), self._running()
+        # In this order: what is told to end is marked before it ends.
+        if process.exited_at is not None and process not in (self._told_to_end, *found):
+            found.append(process)
+        return [
+            f"{self.name} ended by itself at {(end.exited_at or origin) - origin:.1f} s with status {end.wait(0)}"
+            for end in found
+        ]
 
     def kill(self) -> float:
         """SIGKILL; returns when it was seen to be gone."""
         now, process = time.monotonic(), self._running()
+        self._end(signal.SIGKILL)
         process.close()
         return max(now, process.exited_at or now)
 
     def stop(self) -> float:
         """SIGTERM, then SIGKILL after GRACE seconds; returns when it began."""
         now, process = time.monotonic(), self._running()
-        if process.signal(signal.SIGTERM):
+        if self._end(signal.SIGTERM):
             with contextlib.suppress(TimeoutError):
                 process.wait(GRACE)
         process.close()
@@ -150,7 +151,9 @@ class LocalServer(Victim):
                 self._revive()
                 return began
             case ServerFault():
-                self._misbehave(fault, tag)
+                if reason := cannot(fault, self._servers):
+                    raise FleetError(reason)
+                self._misbehaviour.add(fault, tag)
             case _:
                 raise FleetError(f"the local fleet cannot apply {fault}")
         return time.monotonic()
@@ -164,11 +167,11 @@ class LocalServer(Victim):
                 self._control.remove(self.proxy, _tagged(fault, tag))
             case Pause():
                 if not self._suffers(Pause):
-                    self._running().signal(signal.SIGCONT)
+                    self._continue()
             case Kill() | Restart():
                 self._revive()
             case ServerFault():
-                self._behave_again(tag)
+                self._misbehaviour.remove(tag)
 
     def _touched(self, fault: Fault, tag: str) -> int | None:
         match fault:
@@ -177,61 +180,39 @@ class LocalServer(Victim):
             case NetworkFault():
                 return self._control.touched(self.proxy, _tagged(fault, tag))
             case ServerFault():
-                with self._orders:
-                    return _count(fault, self._order("Observe", control_pb2.ObserveRequest())) - self._counted[tag]
+                return self._misbehaviour.touched(tag)
         return None
+
+    def _end(self, signum: int) -> bool:
+        """Tells the process to end; False, and it is noted, if it has done so by itself."""
+        process = self._running()
+        if process is self._told_to_end:
+            return False
+        self._misbehaviour.ends()
+        self._told_to_end = process
+        sent = process.signal(signum)
+        if not sent:
+            self._ended_by_themselves.append(process)
+        return sent
 
     def _pause(self) -> float:
         now, process = time.monotonic(), self._running()
         process.signal(signal.SIGSTOP)
         return max(now, process.stopped(STOP))
 
+    def _continue(self) -> None:
+        self._running().signal(signal.SIGCONT)
+        self._misbehaviour.goes_on()
+
     def _revive(self) -> None:
         """Starts it again if it is down and nothing keeps it down; what keeps it paused keeps it so."""
         if self._running().alive or self._suffers(Kill):
             return
+        self._end(signal.SIGKILL)  # it may have ended by itself
         self.spawn()
         self.wait_ready()
         if self._suffers(Pause):
             self._pause()
-
-    def _misbehave(self, fault: ServerFault, tag: str) -> None:
-        if reason := cannot(fault, self._servers):
-            raise FleetError(reason)
-        with self._orders:
-            codes = {other.code for other in (fault, *self._misbehaviour.values()) if isinstance(other, Errors)}
-            if len(codes) > 1:
-                raise FleetError(
-                    f"{self.name} can answer with one error at a time; it was told {' and '.join(sorted(codes))}"
-                )
-            self._misbehaviour[tag] = fault
-            self._counted[tag] = _count(fault, self._behave())
-
-    def _behave_again(self, tag: str) -> None:
-        with self._orders:
-            self._counted.pop(tag, None)
-            if self._misbehaviour.pop(tag, None) is not None and self._running().alive:
-                self._behave()
-
-    def _behave(self) -> Any:
-        """Tells the server all of its misbehaviour; returns what it has counted so far."""
-        errors = [fault for fault in self._misbehaviour.values() if isinstance(fault, Errors)]
-        overloads = [fault for fault in self._misbehaviour.values() if isinstance(fault, Overload)]
-        behaviour = control_pb2.Behaviour(
-            error_rate=1.0 - math.prod(1.0 - fault.rate for fault in errors),
-            error_code=grpc.StatusCode[errors[0].code].value[0] if errors else 0,
-            limit=min((fault.limit for fault in overloads if fault.limit), default=0),
-            delay=sum(fault.delay for fault in overloads),
-            seed=self._seed,
-        )
-        return self._order("Behave", behaviour)
-
-    def _order(self, method: str, message: object) -> Any:
-        try:
-            with grpc.insecure_channel(f"127.0.0.1:{self._control_port}") as channel:
-                return getattr(control_pb2_grpc.ControlStub(channel), method)(message, timeout=ORDER)
-        except grpc.RpcError as error:
-            raise FleetError(f"{self.name} took no order: {error.code().name}, {error.details()}") from error
 
     def _running(self) -> Process:
         assert self.process is not None
@@ -255,10 +236,6 @@ class LocalServer(Victim):
 
 def _tagged(fault: NetworkFault, tag: str) -> list[Toxic]:
     return [replace(toxic, tag=tag) for toxic in fault.toxics()]
-
-
-def _count(fault: ServerFault, observed: control_pb2.Observed) -> int:
-    return observed.errors if isinstance(fault, Errors) else observed.refused + observed.delayed
 
 
 def _listens(port: int) -> bool:

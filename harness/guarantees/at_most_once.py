@@ -1,4 +1,4 @@
-"""AtMostOnce: nothing is done twice (mistake 4: a retry of a call whose answer was lost)."""
+"""AtMostOnce: nothing is done twice (as by a retry of a call whose answer was lost)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class AtMostOnce(Promise):
         if word == "broken":
             why = _why(history, again)
         elif word == "unknown":
-            why = [f"executed calls: {doubt(0, len(done), 0.0)}"]
+            why = [doubt(0, len(done), 0.0, of="executed calls")]
         measured = f"{len(again)} of {len(done)} executed calls were executed more than once"
         return self.verdict(bound, Finding(word=word, measured=measured, why=tuple(why)))
 

@@ -1,4 +1,4 @@
-"""Available: calls are answered, and rightly. A wrong answer counts as none (mistake 24)."""
+"""Available: calls are answered, and rightly. A wrong answer counts as none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from harness.history import History
 class Available(Promise):
     """At least the fraction `at_least` (0 to 1) of the calls are ok.
 
-    Calls due in the first `grace` seconds (default 0) of a fault, from when it was seen to act, do not count.
+    Calls due in the first `grace` seconds (default 0) of a fault, from when it was seen to act, do not count;
+    unknown if that leaves out every call that was due while a fault acted.
     A call that failed, whose end nobody knows or whose answer was wrong is not ok.
     Statistics: `at_most` of 1 - at_least (exact binomial, 1e-6); 20 calls, and 1 / (1 - at_least), are needed
     to hold.
@@ -37,8 +38,10 @@ class Available(Promise):
         if word == "broken":
             why = [f"not ok: {evidence.codes(bad)}", *evidence.call_lines("first", history, bad[0])]
         elif word == "unknown":
-            why = [f"calls not ok: {doubt(len(bad), len(calls), 1 - self.at_least)}"]
+            promise = f"{self.at_least:g}"
+            why = [doubt(len(bad), len(calls), 1 - self.at_least, are="were not ok", promise=promise)]
         good = len(calls) - len(bad)
         share = f" ({good / len(calls):.4f})" if calls else ""
         measured = f"{good} of {len(calls)} calls were ok{share}"
-        return self.verdict(f"at least {self.at_least:g}", Finding(word=word, measured=measured, why=tuple(why)))
+        finding = Finding(word=word, measured=measured, why=tuple(why))
+        return self.verdict(f"at least {self.at_least:g}", finding, *evidence.forgiven(history, self.grace))

@@ -1,4 +1,4 @@
-"""AvoidsFaulty: soon after a server turns bad, calls go elsewhere (mistakes 10 and 13: black holes)."""
+"""AvoidsFaulty: soon after a server turns bad, calls go elsewhere (no black holes)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ class AvoidsFaulty(Promise):
             first, last = min(t.at for t in free), max(t.at for t in free)
             why = [f"{measured} from {first:.3f} to {last:.3f} s", f"active: {evidence.fault_line(acted)}"]
         elif word == "unknown":
-            why = [f"attempts on faulty servers: {doubt(bad, n, self.share)}"]
+            promise = f"at most {self.share:g}"
+            why = [doubt(bad, n, self.share, of="attempts", are="went to faulty servers", promise=promise)]
         return Finding(word=word, measured=measured, why=tuple(why))
 
     def _settled(self, acted: Acted, time: float) -> bool:

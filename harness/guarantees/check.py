@@ -1,7 +1,8 @@
-"""All guarantees of a scenario on one history, and when none of them may say anything (design.md, section 9).
+"""All guarantees of a scenario on one history, and when none of them may say anything.
 
-A run that lost its history, could not inject a fault, or whose fault touched no traffic proves nothing: every
-verdict is unknown, with the reason. So is the verdict of a check that raises.
+A run that lost its history, could not inject a fault, whose fault touched no traffic, or whose harness could not
+keep the workload's rate proves nothing: every verdict is unknown, with the reason. So is the verdict of a check
+that raises.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.guarantees.base import LINES, Guarantee, Verdict
+from harness.guarantees.punctual import late_starts
 from harness.history import Acted, History, reconcile
 
 
@@ -30,7 +32,7 @@ def distrust(history: History) -> tuple[str, ...]:
         # One that comes back (a flapping server) need not meet traffic every time, but it must once.
         elif not any(other.touched for other in history.faults if (other.fault, other.on) == (acted.fault, acted.on)):
             doubts.append(f"{_named(acted)} touched no traffic")
-    return tuple(doubts)
+    return (*doubts, *late_starts(history.operations))
 
 
 def _named(acted: Acted) -> str:

@@ -6,11 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
+from harness.guarantees.base import Finding, unjudged
 from harness.history import Acted, Execution, History, Operation, Server
 
 #: A verdict names so many of the faults that acted when it was broken.
 NAMED = 2
+#: Seconds by which a call must have begun late for that to be told: less is the scheduler's, and part of its time.
+NOTICED = 0.01
+#: The longest detail that is told of a call, in characters.
+DETAIL = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,19 @@ def counted(history: History, grace: float) -> tuple[Operation, ...]:
     """The calls that were not due in the first `grace` seconds of a fault."""
     starts = {acted.began for acted in history.faults if acted.began is not None}
     return tuple(o for o in history.operations if not any(start <= o.due < start + grace for start in starts))
+
+
+def forgiven(history: History, grace: float) -> list[Finding]:
+    """That `grace` hides the faults, if it does: of all calls that were due while one acted, none counts."""
+    acting = spans(history)
+
+    def under(calls: Sequence[Operation]) -> int:
+        return sum(1 for call in calls if any(start <= call.due < end for start, end in acting))
+
+    hidden = under(history.operations)
+    if not hidden or under(counted(history, grace)):
+        return []
+    return [unjudged(f"grace={grace:g} leaves out all {hidden} calls that were due while a fault acted; give less")]
 
 
 def spans(history: History) -> list[tuple[float, float]]:
@@ -85,16 +104,26 @@ def no_journal(history: History) -> str:
 
 def call_line(word: str, history: History, operation: Operation) -> str:
     """One call in one line, as in "worst: call 841 began at 13.104 s, took 0.497 s, 2 attempts, server-4"."""
-    late = operation.invoked - operation.due >= 0.001
-    begin = f"was due at {operation.due:.3f} s, began at" if late else "began at"
-    took = "never ended" if operation.latency is None else f"took {operation.latency:.3f} s"
-    parts = [f"{word}: call {operation.id} {begin} {operation.invoked:.3f} s", took]
+    late = operation.invoked - operation.due
+    lasted = seconds(operation.latency or 0.0)
+    begin, end = f"began at {operation.invoked:.3f} s", f"took {lasted}"
+    if late >= NOTICED:
+        begin, end = f"was due at {operation.due:.3f} s, began {late:.3f} s late", f"ended {lasted} after it was due"
+    parts = [f"{word}: call {operation.id} {begin}", "never ended" if operation.ended is None else end]
     if operation.attempts:
         parts.append(f"{len(operation.attempts)} attempt" + "s" * (len(operation.attempts) > 1))
     parts.extend(_servers(history, operation))
     if operation.result != "ok":
-        parts.append(f"{operation.result}: {operation.code}" + f" ({operation.detail[:80]})" * bool(operation.detail))
+        detail = f" ({_brief(operation.detail)})" if operation.detail else ""
+        parts.append(f"{operation.result}: {operation.code}{detail}")
     return ", ".join(parts)
+
+
+def _brief(detail: str) -> str:
+    """At most `DETAIL` characters: without the list of attempts that ends our own details, or else cut at a word."""
+    if len(detail) <= DETAIL:
+        return detail
+    return shorten(detail.partition(" [")[0], DETAIL, placeholder=" ...")
 
 
 def _servers(history: History, operation: Operation) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Fast: latency as callers feel it, from when a call was due (no coordinated omission: guarantee 115)."""
+"""Fast: latency as callers feel it, from when a call was due (no coordinated omission)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Fast(Promise):
 
     None (the default) asks nothing; one at least must be given. Latency counts from when a call was due; a
     failed call counts with its time, one that never ended is slower than anything. Calls due in the first
-    `grace` seconds (default 0) of a fault do not count.
+    `grace` seconds (default 0) of a fault do not count; unknown if that leaves out every call that was due
+    while a fault acted.
     Statistics: `at_most` for each bound (exact binomial, 1e-6 each); p99 needs 100 calls to hold, the others
     20.
     """
@@ -53,7 +54,7 @@ class Fast(Promise):
         measured = f"{quantiles} over {len(calls)} calls"
         bound = ", ".join(f"{name} at most {plain(value)} s" for name, value in names.items())
         findings = [_judged(history, calls, name, value, measured) for name, value in names.items()]
-        return self.verdict(bound, *findings)
+        return self.verdict(bound, *findings, *evidence.forgiven(history, self.grace))
 
 
 def _judged(history: History, calls: Sequence[Operation], name: str, bound: float, measured: str) -> Finding:
@@ -64,7 +65,7 @@ def _judged(history: History, calls: Sequence[Operation], name: str, bound: floa
     if word == "broken":
         why = evidence.call_lines("worst", history, calls[-1])
     elif word == "unknown":
-        why = [f"{name}: {doubt(slower, len(calls), SLOWER[name])}"]
+        why = [doubt(slower, len(calls), SLOWER[name], are=f"took more than {plain(bound)} s", promise=name)]
     return Finding(word=word, measured=measured, why=tuple(why))
 
 

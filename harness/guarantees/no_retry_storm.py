@@ -1,4 +1,4 @@
-"""NoRetryStorm: bad days do not multiply the load (mistakes 1 and 2; guarantees 56 and 57)."""
+"""NoRetryStorm: bad days do not multiply the load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NothingLost: what was acknowledged was done, and a batch is done to its end (guarantees 88 and 90)."""
+"""NothingLost: what was acknowledged was done, and a batch is done to its end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _acknowledged(history: History) -> Finding:
     if word == "broken":
         why = evidence.call_lines("first", history, lost[0])
     elif word == "unknown":
-        why = [f"calls that ended ok: {doubt(0, len(acknowledged), 0.0)}"]
+        why = [doubt(0, len(acknowledged), 0.0, of="acknowledged calls")]
     measured = f"{len(lost)} of {len(acknowledged)} acknowledged calls were executed nowhere"
     return Finding(word=word, measured=measured, why=tuple(why))
 
@@ -51,7 +51,7 @@ def _items(history: History, items: int) -> Finding:
             f"never done: item {', '.join(map(str, absent[:5]))}" + f" and {len(absent) - 5} more" * (len(absent) > 5)
         ]
     elif word == "unknown":
-        why = [f"items: {doubt(0, items, 0.0)}"]
+        why = [doubt(0, items, 0.0, of="items")]
     return Finding(word=word, measured=f"{len(absent)} of {items} items were not done", why=tuple(why))
 
 

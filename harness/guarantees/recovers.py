@@ -1,4 +1,4 @@
-"""Recovers: when the bad thing is over so is its effect, and who was healed works (mistakes 9, 11, 17)."""
+"""Recovers: when the bad thing is over so is its effect, and who was healed works."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faults.base import bounded, check
 from harness.guarantees import evidence
 from harness.guarantees.base import Finding, Promise, Verdict, Word, overall, unjudged
 from harness.guarantees.evidence import Try
-from harness.guarantees.statistics import at_most, doubt
+from harness.guarantees.statistics import SAME, at_most, doubt, excuse
 from harness.history import Acted, History, Operation
 
 #: Fewer calls after a fault do not tell whether things are well again.
@@ -84,7 +84,7 @@ class Recovers(Promise):
         if word == "broken":
             why = [f"not ok: {evidence.codes(bad)}", evidence.call_line("last", history, bad[-1])]
         elif word == "unknown":
-            why = [f"not ok: {doubt(len(bad), n, 1 - self.success)}"]
+            why = [doubt(len(bad), n, 1 - self.success, are="were not ok", promise=f"{self.success:g}")]
         return Finding(word=word, measured=f"{1 - len(bad) / n:.4f} were ok", why=tuple(why))
 
     def _shares(self, history: History, spell: _Spell, tries: Sequence[Try]) -> list[Finding]:
@@ -108,8 +108,16 @@ class Recovers(Promise):
         if word == "broken":
             why = [f"{part}: {got} of {total} attempts, {fair * total:.0f} would be fair"]
         elif word == "unknown":
-            why = [f"elsewhere than on {name}: {doubt(elsewhere, total, allowed)}"]
+            why = [self._short(name, got, total, fair)]
         return Finding(word=word, measured=part, why=tuple(why))
+
+    def _short(self, name: str, got: int, total: int, fair: float) -> str:
+        """Why the attempts on one server do not tell whether it is back."""
+        allowed, least = 1 - self.share * fair, self.share * fair * total
+        if got >= least - SAME * total:
+            return doubt(total - got, total, allowed, of="attempts", promise=f"{name} its share")
+        had = f"{name} got {got} of {total} attempts, {least:.6g} needed ({self.share:g} of its fair share)"
+        return f"{had}; {excuse(total - got, total, allowed)}"
 
 
 def _spells(history: History, within: float) -> list[_Spell]:

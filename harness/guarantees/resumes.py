@@ -1,4 +1,4 @@
-"""Resumes: broken work continues where it was, and repeats are told (guarantees 89 to 91, mistake 28)."""
+"""Resumes: broken work continues where it was, and repeats are told."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Resumes(Promise):
     Every item has a call that ended ok and an execution. An item that was executed again was marked as a
     repeat each time after the first, by its flag or as a further attempt of its call (gRFC A6). At most
     `every` items (the distance of two checkpoints, 1 or more) were executed more than once for each
-    interruption: a further start of the client, or a fault that touched a server's traffic. Items were begun
-    in order; only a further start of the client may go back.
+    interruption: a fault that touched the client or a server's traffic, or a further start of the client
+    that no fault explains. Items were begun in order; only a further start of the client may go back.
     Statistics: none, one breach is enough; a batch of 20 items is needed to hold. Unknown: no batch, no
     interruption, or no journal though calls were answered.
     """
@@ -41,8 +41,7 @@ class Resumes(Promise):
 
     def _repeated(self, history: History, times: dict[int, list[Execution]]) -> Finding:
         again = [item for item, executions in times.items() if len(executions) > 1]
-        touched = sum(1 for acted in history.faults if acted.touched and acted.on != "client")
-        interruptions = history.client_starts - 1 + touched
+        interruptions = _interruptions(history)
         measured = f"{len(again)} items were executed again after {interruptions} interruptions"
         if len(again) <= self.every * interruptions:
             return Finding(word="held", measured=measured)
@@ -55,9 +54,15 @@ def _unfit(history: History) -> str:
     """Why the history says nothing about resuming, if it does not."""
     if history.items is None:
         return "the workload is not a batch"
-    if history.client_starts == 1 and not any(acted.touched for acted in history.faults):
+    if not _interruptions(history):
         return "nothing interrupted the batch"
     return evidence.no_journal(history)
+
+
+def _interruptions(history: History) -> int:
+    """How often the batch may have been broken off: a killed client's fault and its next start are one."""
+    touched = [acted.on == "client" for acted in history.faults if acted.touched]
+    return max(history.client_starts - 1, sum(touched)) + touched.count(False)
 
 
 def _times(history: History) -> dict[int, list[Execution]]:
@@ -81,7 +86,7 @@ def _complete(history: History) -> Finding:
 
 
 def _marked(times: dict[int, list[Execution]]) -> Finding:
-    """Whether every execution after the first said so (guarantee 91: never silently exactly-once)."""
+    """Whether every execution after the first said so (it is never silently exactly-once)."""
     silent = [(item, e) for item, executions in times.items() for e in executions[1:] if not (e.repeat or e.sent > 1)]
     measured = f"{len(silent)} repeats were not marked as such"
     if not silent:

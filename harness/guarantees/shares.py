@@ -15,27 +15,29 @@ from harness.history import History
 FURTHEST = 3
 
 
-def judged(history: History, due: Mapping[str, float], width: float) -> Finding:
-    """Whether first attempts fall on the servers as `due`, over the calls that were due while no fault acted.
+def judged(history: History, due: Mapping[str, float], width: float, grace: float) -> Finding:
+    """Whether first attempts fall on the servers as `due`, over the calls that were due in quiet times.
 
+    Quiet is when no fault acts and none has been healed for less than `grace` seconds; after one that was never
+    healed it is not quiet again.
     `width` 0 asks whether chance explains all counts together (chi-square); otherwise every share must lie
     between (1 - width) and (1 + width) of its due (Clopper-Pearson, the error rate split evenly over the
     servers).
     """
     spans = evidence.spans(history)
-    quiet = {o.id for o in history.operations if not any(start <= o.due < end for start, end in spans)}
+    quiet = {o.id for o in history.operations if not any(start <= o.due < end + grace for start, end in spans)}
     seen = Counter(t.server for t in evidence.first_tries(history) if t.operation in quiet)
     counts = {name: seen[name] for name in due}
     total = sum(counts.values())
     if not total:
-        return unjudged("no first attempt of a call that was due while no fault acted")
+        return unjudged(f"no first attempt of a call that was due {_quiet(grace)}")
     words = _words(counts, due, width)
     word = overall(list(words.values()))
     far = sorted(due, key=lambda name: _off(counts[name], total * due[name]), reverse=True)
     measured = f"{_share(far[0], counts, due)}, of {total} calls, furthest from its due"
     why: list[str] = []
     if word == "broken":
-        why = _why(counts, due, far)
+        why = [*_why(counts, due, far), _quiet(grace)]
     elif word == "unknown":
         why = [_doubt(counts, due, far[0])]
     return Finding(word=word, measured=measured, why=tuple(why))
@@ -76,7 +78,11 @@ def _why(counts: Mapping[str, int], due: Mapping[str, float], far: list[str]) ->
         lines.insert(0, f"no call at all of {total}: {', '.join(empty[:FURTHEST])}")
     if all(due.values()):
         lines.append(f"chance explains such counts with probability {_chance(counts, due):.1g} (chi-square)")
-    return [*lines, "while no fault acted"]
+    return lines
+
+
+def _quiet(grace: float) -> str:
+    return "while no fault acted" + (f", nor within {grace:g} s of a healing" if grace else "")
 
 
 def _chance(counts: Mapping[str, int], due: Mapping[str, float]) -> float:

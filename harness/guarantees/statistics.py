@@ -17,7 +17,7 @@ from harness.guarantees.base import ALPHA, Word
 
 #: No claim stands on fewer samples than this.
 SAMPLES = 20
-#: Chi-square is an approximation; from this many expected calls a cell on it is a good one (guarantees.md).
+#: Chi-square is an approximation; from this many expected calls in a cell it is a good one.
 EXPECTED = 50.0
 #: Fractions that differ by less are the same: 1 - 0.9 is a little less than 0.1.
 SAME = 1e-9
@@ -50,14 +50,16 @@ def at_most(bad: int, n: int, allowed: float) -> Word:
     return "broken" if allowed == 0 or chance(bad, n, allowed) < ALPHA else "unknown"
 
 
-def doubt(bad: int, n: int, allowed: float) -> str:
-    """Why `at_most` of the same arguments is unknown."""
+def doubt(bad: int, n: int, allowed: float, *, of: str = "calls", are: str = "were bad", promise: str = "it") -> str:
+    """Why `at_most` of the same numbers is unknown, in words: `bad` of `n` calls `are` what was not promised."""
     if bad <= n * (allowed + SAME):
-        return f"{n} counted, {needed(allowed)} needed to judge"
-    return (
-        f"{bad} of {n} are more than the fraction {allowed:.3g} allowed, but chance alone explains that with "
-        f"probability {chance(bad, n, allowed):.1g} (broken is below {ALPHA:g})"
-    )
+        return f"{n} {of} counted, {needed(allowed)} needed to promise {promise}"
+    return f"{bad} of {n} {of} {are}, {allowed * n:.6g} allowed; {excuse(bad, n, allowed)}"
+
+
+def excuse(bad: int, n: int, allowed: float) -> str:
+    """That chance may have done it, and how likely."""
+    return f"chance alone explains that with p = {chance(bad, n, allowed):.1g} (broken is below {ALPHA:g})"
 
 
 def interval(count: int, n: int, alpha: float = ALPHA) -> tuple[float, float]:

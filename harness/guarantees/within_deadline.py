@@ -1,4 +1,4 @@
-"""WithinDeadline: no call outlives its deadline, every server hears of it (guarantees 64-66, mistake 6)."""
+"""WithinDeadline: no call outlives its deadline, every server hears of it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class WithinDeadline(Promise):
             why = [f"too long: {len(late)} of {len(calls)} calls"]
             why += evidence.call_lines(f"worst, {_told_time(worst)}", history, worst)
         elif word == "unknown":
-            why = [f"calls: {doubt(0, len(calls), 0.0)}"]
+            why = [doubt(0, len(calls), 0.0)]
         return Finding(word=word, measured=measured, why=tuple(why))
 
     def _told(self, history: History, calls: Sequence[Operation]) -> Finding:

@@ -70,6 +70,11 @@ class PeakEwmaLoad:
         age = now - next(iter(flights.values()))
         return max(self.estimate, age) * (len(flights) + 1)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call is in flight on it."""
+        return not self._flights
+
     def forgotten(self, now: float) -> bool:
         """Whether it is idle and has not been heard from for `probe` seconds: time to ask it again."""
         return not self._flights and now - self.observed >= self._probe

@@ -39,7 +39,7 @@ def test_a_network_fault_is_these_toxics(fault: NetworkFault, toxics: list[tuple
 
 @pytest.mark.parametrize(
     ("seconds", "milliseconds"),
-    [(0, 0), (0.000001, 1), (0.0004, 1), (0.001, 1), (0.0014, 1), (0.0016, 2), (0.29, 290), (3600, 3_600_000)],
+    [(0.000001, 1), (0.0004, 1), (0.001, 1), (0.0014, 1), (0.0016, 2), (0.29, 290), (3600, 3_600_000)],
 )
 def test_a_short_time_is_rounded_but_never_to_nothing(seconds: float, milliseconds: int) -> None:
     """Promise: a fault that should act does: what is shorter than a millisecond becomes one."""

@@ -96,6 +96,22 @@ NAN, INF = float("nan"), float("inf")
         (lambda: Latency(NAN), "Latency: delay must be a number, from 0 to 3600; got nan (seconds)"),
         (lambda: Latency("0.3"), "Latency: delay must be a number, from 0 to 3600; got '0.3' (seconds)"),
         (lambda: Latency(True), "Latency: delay must be a number, from 0 to 3600; got True (seconds)"),
+        (
+            lambda: Latency(10**400),
+            f"Latency: delay must be a number, from 0 to 3600; got 1{'0' * 400} (seconds)",
+        ),
+        (
+            lambda: Latency(0),
+            "Latency: delay or jitter must be more than 0; got 0, which does nothing (leave the fault out instead)",
+        ),
+        (
+            lambda: Errors(0),
+            "Errors: rate must be more than 0; got 0, which does nothing (leave the fault out instead)",
+        ),
+        (
+            lambda: Overload(0),
+            "Overload: limit or delay must be more than 0; got 0, which does nothing (leave the fault out instead)",
+        ),
         (lambda: Latency(0.1, jitter=-1), "Latency: jitter must be a number, from 0 to 3600; got -1 (seconds)"),
         (lambda: Latency(0.1, towards="up"), "Latency: towards must be one of client, server, both; got 'up'"),
         (
@@ -137,6 +153,12 @@ def test_a_bad_value_is_told_with_its_argument_and_bound(make: Callable[[], Faul
     with pytest.raises(ValueError, match="^") as error:
         make()
     assert str(error.value) == message
+
+
+def test_one_of_two_numbers_is_enough_for_a_fault() -> None:
+    """Promise: a fault is refused only if it would do nothing at all."""
+    assert Latency(0, jitter=0.05).toxics()[0].attributes == {"latency": 0, "jitter": 50}
+    assert str(Overload(1)) == "Overload(1)"
 
 
 @pytest.mark.parametrize("code", ["OK", "unavailable", "NOT_A_CODE", 14])

@@ -157,6 +157,15 @@ def test_both_proxies_carry_a_run(tmp_path, which):
     assert proxy == {"builtin": "builtin 2.12.0-stormproof", "real": "toxiproxy 2.12.0"}[which]
 
 
+def test_a_report_that_cannot_be_written_is_no_success(tmp_path):
+    """The verdict is told all the same, then what went wrong and the way out; status 2."""
+    done = stormproof("run", suite(tmp_path), "--report", "/proc/nowhere", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "✓ held  1 scenarios" in done.stdout
+    assert "the report could not be written to /proc/nowhere" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_listing_shows_every_test_and_its_promise(tmp_path):
     """`list` runs nothing."""
     done = stormproof("list", suite(tmp_path), cwd=tmp_path)

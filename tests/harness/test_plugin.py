@@ -47,6 +47,12 @@ def test_held(run):
 def test_broken(run):
     run(BROKEN).check()
 
+def test_never_looks(run):
+    run(BROKEN)
+
+def test_comes_to_nothing(run):
+    raise RuntimeError("no scenario was run")
+
 def test_expects_it(run):
     assert run(BROKEN).broken == ["WithinDeadline"]
 
@@ -112,12 +118,12 @@ def test_a_report_is_written_although_tests_fail(reported):
     found, said = reported
     assert {name: len(scenarios) for name, scenarios in found.items()} == {
         "held": 1, "broken": 1, "expects_it": 1, "fails_by_itself": 1, "two_days": 2, "known_to_fail": 1,
-        "left_early": 1, "of_a_fixture": 1, "of_a_bad_fixture": 1,
+        "left_early": 1, "of_a_fixture": 1, "of_a_bad_fixture": 1, "never_looks": 1, "comes_to_nothing": 1,
     }  # fmt: skip
     assert (found["held"][0]["doc"], found["held"][0]["seed"], found["held"][0]["calls"]) == ("All is well.", 7, 30)
-    assert "stormproof: 10 scenarios, fleet local, " in said
+    assert "stormproof: 12 scenarios, fleet local, " in said
     assert "stormproof: report in out/report.html" in said
-    assert "3 failed, 4 passed, 1 skipped, 1 xfailed, 1 error" in said
+    assert "4 failed, 5 passed, 1 skipped, 1 xfailed, 1 error" in said
 
 
 def test_what_a_check_finds_is_told_as_it_is(reported):
@@ -136,6 +142,20 @@ def test_what_a_test_expects_is_held(reported):
     expected = [("WithinDeadline(0.001)", "held", "broken, as this test expects")]
     assert rows(found["expects_it"][0]) == rows(found["known_to_fail"][0]) == expected
     assert found["expects_it"][0]["verdict"] == "held"
+
+
+def test_a_pass_that_never_looked_proves_nothing(reported):
+    """`run(day)` without `.check()`: pytest passes it, the report and the summary do not."""
+    found, said = reported
+    assert found["never_looks"][0]["verdict"] == "broken"
+    assert "the test passed without a look at this: end it with run(...).check()" in said
+
+
+def test_a_test_that_came_to_nothing_is_not_left_out(reported):
+    """A test of a scenario that died before it ran one: the report names it, and claims nothing."""
+    [scenario] = reported[0]["comes_to_nothing"]
+    assert scenario["verdict"] == "unknown"
+    assert "no scenario was run" in scenario["problems"][0]
 
 
 def test_a_test_that_fails_by_itself_breaks_its_scenario(reported):

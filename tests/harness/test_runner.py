@@ -168,18 +168,16 @@ def test_a_fault_that_touched_nothing_makes_everything_unknown():
 def test_a_target_that_the_fleet_does_not_have_is_refused_before_anything_runs():
     """The message names it, and what there is."""
     fleet = recorded("server-1")
-    elsewhere = replace(SLOW, faults=[during(0.2, 0.8, Latency(0.3), on=Named(("server-7",)))])
+    elsewhere = [during(0.2, 0.8, Latency(0.3), on=Named(("server-7",)))]
     with pytest.raises(ValueError, match="no server is named server-7; there are server-0, server-1, and client"):
-        run(elsewhere, fleet, seed=5, name=NAME)
+        run(replace(SLOW, faults=elsewhere), fleet, seed=5, name=NAME)
     assert fleet.plans == []
 
 
 def test_the_report_tells_results_as_their_tests_saw_them():
     """A verdict that a test expected may be told as held; started and name are those of the run."""
     expected = replace(SLOWNESS, verdict="held", why=("broken, as this test expects",))
-    told = Told(
-        result=result(AVAILABLE, SLOWNESS, QUIET), doc="One server is slow.", verdicts=(AVAILABLE, expected, QUIET)
-    )
+    told = Told.of(result(AVAILABLE, SLOWNESS, QUIET), "One server is slow.", (AVAILABLE, expected, QUIET))
     report = report_on(
         [told], fleet="local", proxy="toxiproxy 2.12.0", seed=8123, started=datetime(2026, 1, 31, 11, tzinfo=UTC)
     )

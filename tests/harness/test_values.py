@@ -13,7 +13,7 @@ import suites.test_batch_client_killed as batch
 import suites.test_priority_tiers as tiers
 import suites.test_quiet_day as quiet
 import suites.test_slow_server as slow
-from faults import Errors, Latency, at, during, every, every_so_often, majority, named, one, some
+from faults import Errors, Kill, Latency, at, during, every, every_so_often, majority, named, one, some
 from harness import Available, Batch, Client, Closed, Fast, GrpcClient, Poisson, Scenario, Servers, Steady
 from harness.saboteurs import AlwaysFirst
 from harness.scenario import Plan
@@ -107,6 +107,23 @@ GOOD = {
         ({"faults": [Latency(0.3)]}, r"faults\[0\] must be made by at, during or every_so_often"),
         ({"faults": [at(2.0, Latency(0.3))]}, r"faults\[0\] starts at 2 s, when the workload of 2 s is over"),
         ({"patience": -1}, "patience must be a number"),
+        ({"patience": 10**400}, "patience must be a number, from 0 to 3600; got 1000"),
+        ({"client": Client}, r"client must be a Client\(...\).*; got <class"),
+        ({"faults": None}, r"faults must be a list, such as \[at\(1.0, Kill\(\)\)\]; got None"),
+        ({"faults": at(1.0, Kill())}, "faults must be a list"),
+        ({"guarantees": Available(0.9)}, r"guarantees must be a list, such as \[Available\(0.99\)\]; got Available"),
+        (
+            {"faults": [at(1.0, Kill()), at(1.0, Kill(), on=named("server-9"))]},
+            r"faults\[1\]: Named: no server is named server-9; there are server-0, server-1, server-2, and client",
+        ),
+        (
+            {"faults": [at(1.0, Kill(), on=some(7))]},
+            r"faults\[0\]: Some: count must be at most the number of servers, 3; got 7",
+        ),
+        (
+            {"workload": Batch(items=9, seconds=5), "faults": [at(6, Kill())]},
+            r"faults\[0\] starts at 6 s, when the workload of 5 s is over",
+        ),
     ],
 )
 def test_a_bad_scenario_says_what_is_wrong(changes, says):
@@ -115,18 +132,53 @@ def test_a_bad_scenario_says_what_is_wrong(changes, says):
         Scenario(**{**GOOD, **changes})
 
 
+def test_a_fault_may_end_after_the_workload():
+    """It ends with the run; any iterable of faults will do."""
+    day = Scenario(**GOOD, faults=iter([during(1, 60, Kill(), on=named("server-2", "client"))]))
+    assert [(planned.on, planned.end) for planned in Plan.draw(day, 1).faults] == [("server-2", 60), ("client", 60)]
+
+
+def test_all_that_is_wrong_with_a_scenario_is_told_at_once():
+    """One error names every argument, those that cannot be looked into, too."""
+    with pytest.raises(ValueError, match="^Scenario: ") as error:
+        Scenario(servers=3, client=None, workload=None, faults=None, guarantees=None, patience=None)
+    for name in ("servers", "client", "workload", "faults", "guarantees", "patience"):
+        assert f"{name} must be" in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("build", "says"),
     [
         (lambda: Servers(0), "count must be"),
         (lambda: Servers(3, weights=(1, 2)), "weights must hold one value for each of the 3 servers; got 2"),
+        (lambda: Servers(2.5), "count must be a whole number, from 1 to 10000; got 2.5"),
+        (lambda: Servers(3, workers=2.5), "workers must be a whole number, from 1 to 10000; got 2.5"),
+        (lambda: Servers(2, weights=1), "weights must be a tuple of one number for each server, .*; got 1"),
+        (lambda: Servers(2, weights=(-1, 1)), r"weights\[0\] must be a number, from 0 to 1e\+12; got -1"),
+        (
+            lambda: Servers(2, weights=("a", "b")),
+            r"weights\[0\] must be .* got 'a' .*; weights\[1\] must be .* got 'b'",
+        ),
+        (lambda: Servers(2, priorities=(0.5, 0)), r"priorities\[0\] must be a whole number, from 0 to 1000; got 0.5"),
         (lambda: Servers(1, command=("run",)), r"command must say where the port goes, with \{port\}"),
+        (lambda: Servers(1, command=1), r'command must be a tuple of texts, as in \("./my-server", .*; got 1'),
+        (lambda: Servers(1, command="run {port}"), "command must be a tuple of texts.*; got 'run {port}'"),
         (lambda: Poisson(rate=0, seconds=1), "rate must be"),
         (lambda: Closed(callers=0, seconds=1), "callers must be"),
+        (lambda: Closed(callers=2.5, seconds=1), "callers must be a whole number, from 1 to 1000; got 2.5"),
         (lambda: Batch(items=0), "items must be"),
+        (lambda: Batch(items=2.5), "items must be a whole number, from 1 to 10000000; got 2.5"),
+        (lambda: Poisson(rate=10**400, seconds=1), "rate must be a number, from 0.001 to 100000; got 1000"),
         (lambda: Client(checkpoint_every=0), "checkpoint_every must be"),
         (lambda: Client(policy=None), "policy must be a Policy"),
+        (
+            lambda: Client(checkpoint_every=2.5),
+            "checkpoint_every must be a whole number, from 1 to 1000000000; got 2.5",
+        ),
         (lambda: GrpcClient(service_config="{"), "service_config must be JSON"),
+        (lambda: GrpcClient(service_config=None), "service_config must be JSON text, such as '{}' .*; got None"),
+        (lambda: GrpcClient(timeout="x"), "timeout must be a number, from 0.001 to 86400; got 'x'"),
+        (lambda: GrpcClient(timeout=-1), r"timeout must be .*; got -1 \(seconds, or None for no limit\)"),
     ],
 )
 def test_bad_parts_say_what_is_wrong(build, says):

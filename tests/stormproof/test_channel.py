@@ -190,6 +190,15 @@ def test_a_request_that_cannot_be_serialized_changes_no_counter(one):
         assert stub.SayHello(named("x")).message == "Hello, x!"
 
 
+def test_a_request_that_cannot_be_serialized_was_surely_not_done(one):
+    """The error tells that nothing was sent: whoever counts payments need not look them up."""
+    with Channel(one.addresses, policy=Policy(retry=Retry(on={Code.INTERNAL}), idempotent=True)) as channel:
+        with pytest.raises(CallError, match="the work was not done") as caught:
+            hello_pb2_grpc.HelloStub(channel).SayHello("not a message")
+        assert (caught.value.code(), caught.value.may_have_happened) == (grpc.StatusCode.INTERNAL, False)
+        assert one.greeters[0].metadata == []
+
+
 def test_eight_threads_keep_every_promise_together(three):
     """8 threads x 150 calls: every call is answered, every pick is counted, nothing stays in flight, shares are even."""
     with Channel(three.addresses, balancer=RoundRobin()) as channel:
@@ -245,6 +254,41 @@ def test_bad_arguments_are_all_told_at_once():
     for none in ([], "a:1"):
         with pytest.raises(ValueError, match="endpoints must"):
             Channel(none)
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ({"credentials": "x"}, r"credentials must be a ChannelCredentials, such as grpc.ssl_channel_credentials\(\)"),
+        ({"options": None}, r"options must be a list of pairs, such as \('grpc.keepalive_time_ms', 10000\); got None"),
+        ({"options": [("grpc.keepalive_time_ms",)]}, r"options\[0\] must be a name and a text or whole number"),
+        (
+            {"options": [("grpc.keepalive_time_ms", 2**31)]},
+            r"options\[0\] must be .*\(of 32 bits\).*; got .*2147483648",
+        ),
+        (
+            {"compression": "gzip"},
+            "compression must be a Compression, such as grpc.Compression.Gzip, or None; got 'gzip'",
+        ),
+        ({"observer": "x"}, "observer must be a function of an event, such as print, or None; got 'x'"),
+        ({"methods": "x"}, "methods must be a dict of policies by method, or None for none; got 'x'"),
+        ({"methods": []}, r"methods must be a dict of policies by method, or None for none; got \[\]"),
+        ({"seed": "x"}, "seed must be a whole number, or None for another one each time; got 'x'"),
+        ({"endpoints": None}, "endpoints must be a list of addresses, such as .*; got None"),
+    ],
+)
+def test_what_grpc_would_choke_on_later_is_refused_at_once(argument, says):
+    """Argument, value and way out, whatever grpc itself would have said, and when."""
+    with pytest.raises(ValueError, match=f"^Channel: {says}"):
+        Channel(**{"endpoints": ["a:1"], **argument})
+
+
+def test_options_and_compression_of_grpc_are_taken(one):
+    """Texts, whole numbers and grpc's own compression reach each endpoint's channel."""
+    options = [("grpc.primary_user_agent", "me"), ["grpc.keepalive_time_ms", 10_000]]
+    with Channel(one.addresses, options=options, compression=grpc.Compression.Gzip) as channel:
+        assert hello_pb2_grpc.HelloStub(channel).SayHello(named("x")).message == "Hello, x!"
+    assert one.greeters[0].metadata[0]["user-agent"].startswith("me ")
 
 
 def test_unknown_words_of_grpc_are_no_proof():

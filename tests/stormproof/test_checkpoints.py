@@ -271,13 +271,18 @@ def test_a_batch_runs_once_at_a_time(store: CheckpointStore) -> None:
         ({"every": 0}, "every must be a whole number of items, from 1 to 1000000000; got 0"),
         ({"every": 2.5}, "every must be a whole number.*got 2.5"),
         ({"every": 10**9 + 1}, "every must be.*got 1000000001"),
+        ({"every": True}, "every must be a whole number.*got True"),
         ({"fingerprint": b"abc"}, "fingerprint must be text, such as a digest of the items; got b'abc'"),
+        ({"store": None}, r"store must be a CheckpointStore, such as CheckpointStore\('progress.db'\); got None"),
+        ({"store": "progress.db"}, "store must be a CheckpointStore.*got 'progress.db'"),
+        ({"items": 3}, "items must be something that can be iterated over; got 3"),
+        ({"work": "SayHello"}, r"work must be a function of \(item, mark\); got 'SayHello'"),
     ],
 )
 def test_a_bad_argument_is_refused_at_once(store: CheckpointStore, arguments: dict[str, object], message: str) -> None:
     """Promise: a bad argument is told with its bound when the batch is described, not when it runs."""
     with pytest.raises(ValueError, match=message):
-        checkpointed("abc", Server(), **{"store": store, "name": "b", **arguments})  # type: ignore[arg-type]
+        checkpointed(**{"items": "abc", "work": Server(), "store": store, "name": "b", **arguments})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """The member expected to answer soonest, of two drawn at random: least response time, as Finagle and Linkerd do it.
 
-Two things are ours. An endpoint that looks slow is asked again with one single call every `probe` seconds, and if
+Three things are ours. An endpoint that looks slow is asked again with one single call every `probe` seconds, and if
 that answers well it is believed at once: so a healed server has its share back in a moment, and a slow one costs one
-call a probe. And an endpoint never heard from gets one call until it answers, not a crowd.
+call a probe. An endpoint never heard from gets one call until it answers, not a crowd. And of two idle endpoints whose
+latencies differ by less than four times the slower one is picked in proportion to its speed: such differences are
+mostly noise, and one slow answer must not starve an endpoint for seconds.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +21,10 @@ from stormproof.core.load import Load, PeakEwmaLoad
 if TYPE_CHECKING:
     from stormproof.core.eligible import Eligible
     from stormproof.core.pool import Member
+
+
+#: How many times slower an idle endpoint may look and still be picked now and then.
+NOISE = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +66,15 @@ class _PeakEwmaPicker:
         one, two = first.load, second.load
         assert isinstance(one, PeakEwmaLoad)
         assert isinstance(two, PeakEwmaLoad)
-        if eligible.even:
-            dearer = one.cost(now) > two.cost(now)
-        else:
-            dearer = one.cost(now) / first.endpoint.weight > two.cost(now) / second.endpoint.weight
-        if dearer:
-            return first if one.estimate is not None and one.forgotten(now) else second
-        return second if two.estimate is not None and two.forgotten(now) else first
+        cost, other = one.cost(now), two.cost(now)
+        if not eligible.even:
+            cost, other = cost / first.endpoint.weight, other / second.endpoint.weight
+        if cost > other:
+            return first if self._anyway(one, cost / other if other else math.inf, now) else second
+        return second if self._anyway(two, other / cost if cost else math.inf, now) else first
+
+    def _anyway(self, dearer: PeakEwmaLoad, ratio: float, now: float) -> bool:
+        """Whether the dearer one is picked all the same: to ask it again, or because the difference may be noise."""
+        if dearer.estimate is None or not dearer.idle:
+            return False
+        return dearer.forgotten(now) or (ratio < NOISE and self._rng.random() * (1.0 + ratio) < 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,7 +19,7 @@ import pytest
 
 from faults import Bandwidth, Blackhole, Errors, Fault, Kill, Latency, Overload, Pause, Refuse, Reset, Restart, Toxic
 from harness import Servers
-from harness.fleet import local_server
+from harness.fleet import local_server, misbehaviour
 from harness.fleet.deployment import Deployment
 from harness.fleet.errors import FleetError
 from harness.fleet.local import LocalFleet
@@ -313,15 +314,49 @@ def test_a_server_can_answer_with_one_error_at_a_time(fleet):
 
 @ONE
 def test_a_server_that_comes_back_misbehaves_as_before(fleet, open_caller):
-    """A fault inside a server outlives a kill, and what it does after that is counted."""
+    """A fault inside a server outlives a kill; what it did before and what it does after are one count."""
     caller = open_caller(fleet)
     with fleet.fault(Errors(code="ABORTED"), on="server-0"):
         assert [caller.ask().code for _ in range(3)] == ["ABORTED"] * 3
         with fleet.fault(Kill(), on="server-0"):
-            pass
+            assert fleet.touched(Errors(code="ABORTED"), "server-0") == 3
         assert caller.ask(wait_for_ready=True).code == "ABORTED"
-        assert fleet.touched(Errors(code="ABORTED"), "server-0") == 1
+        fleet.apply(Restart(), "server-0")
+        assert caller.ask(wait_for_ready=True).code == "ABORTED"
+        assert fleet.touched(Errors(code="ABORTED"), "server-0") == 5
     assert caller.ask().code == "OK"
+
+
+@ONE
+@pytest.mark.parametrize("other", [Kill(), Pause()], ids=str)
+def test_a_misbehaviour_that_ends_while_its_server_cannot_hear_is_over(fleet, open_caller, other):
+    """A server that comes back, or goes on, is a good one; nobody waits for one that is paused."""
+    caller = open_caller(fleet)
+    fleet.apply(Errors(code="ABORTED"), "server-0")
+    assert caller.ask().code == "ABORTED"
+    with fleet.fault(other, on="server-0"):
+        began = time.monotonic()
+        assert fleet.touched(Errors(code="ABORTED"), "server-0") == (1 if isinstance(other, Kill) else None)
+        fleet.heal(Errors(code="ABORTED"), "server-0")
+        assert time.monotonic() - began < misbehaviour.ORDER
+    assert caller.ask(wait_for_ready=True).code == "OK"
+
+
+@ONE
+def test_a_server_that_ends_by_itself_is_told_apart_from_one_that_is_killed(fleet):
+    """With its status and when, also if a fault has brought it back since; each end once."""
+    server = fleet.servers["server-0"]
+    with fleet.fault(Kill(), on="server-0"), fleet.fault(Kill(), on="server-0"):
+        assert fleet.ended_by_themselves(0.0) == ()
+    origin = time.monotonic() - 7.0
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait(5.0)
+    seen = fleet.ended_by_themselves(origin)
+    fleet.apply(Restart(), "server-0")
+    assert server.process.alive
+    assert fleet.ended_by_themselves(origin) == seen
+    assert re.fullmatch(r"server-0 ended by itself at 7\.\d s with status -9", seen[0])
+    assert len(seen) == 1
 
 
 @ONE
@@ -352,7 +387,7 @@ def test_a_server_that_is_down_takes_no_order(fleet):
     """A misbehaviour that cannot be told is an error in one line, not a traceback of gRPC's."""
     with (
         fleet.fault(Kill(), on="server-0"),
-        pytest.raises(FleetError, match=r"^server-0 took no order: UNAVAILABLE, .*$"),
+        pytest.raises(FleetError, match=r"^server-0 took no order: it is down$"),
     ):
         fleet.apply(Errors(), "server-0")
 

@@ -31,7 +31,10 @@ from harness.fleet.keeper import Keeper
 from harness.node.ready import wait_ready
 
 log = Path(sys.argv[1])
-keeper = Keeper()
+folder = log.parent / "folder"
+folder.mkdir()
+(folder / "file").touch()
+keeper = Keeper(folder=folder)
 servers = [keeper.spawn("harness.node.server:serve", {"port": 0, "ready_fd": 3}, log=log) for _ in range(2)]
 for server in servers:
     wait_ready(server)
@@ -253,7 +256,7 @@ def test_the_death_of_the_keeper_is_a_clear_error(log):
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGKILL forked"])
 def test_nothing_outlives_the_harness(tmp_path, how):
-    """Not a stopped server, a command, its child or a child in a session of its own (guarantee 111).
+    """Not a stopped server, a command, its child or a child in a session of its own (guarantee 111), nor its folder.
 
     Nor when a fork of the harness lives on and holds the socket to the keeper.
     """
@@ -271,3 +274,4 @@ def test_nothing_outlives_the_harness(tmp_path, how):
             process.kill()
     assert len(processes) == 7
     assert outlived == []
+    assert not (tmp_path / "folder").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,10 +121,12 @@ class Crashing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrashingLater(GrpcClient):
+    status: int = 7
+
     def channel(self, endpoints, *, seed, observer):
         import threading
 
-        threading.Timer(0.25, os._exit, [7]).start()
+        threading.Timer(0.25, os._exit, [self.status]).start()
         return GrpcClient.channel(self, endpoints, seed=seed, observer=observer)
 
 
@@ -174,19 +177,56 @@ def test_a_client_that_crashes_makes_the_run_unknown(fleet):
     assert running() == before
 
 
-def test_a_client_that_ends_in_the_middle_makes_the_run_unknown(fleet):
-    """What it had told by then is kept; a call without an end is one that nobody can know of."""
-    history = run(fleet, client=CrashingLater())
-    assert history.problems == ("the client ended with status 7: it said nothing",)
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [
+        (7, "the client ended with status 7: it said nothing"),
+        (0, "the client ended with status 0 before it was through"),
+    ],
+)
+def test_a_client_that_ends_in_the_middle_makes_the_run_unknown(fleet, status, problem):
+    """Also if it ends well. What it had told by then is kept; a call without an end is one that nobody can know of."""
+    history = run(fleet, client=CrashingLater(status=status))
     assert 0 < len(history.operations) < 40
+    assert history.problems == (problem, f"the client made {len(history.operations)} of 40 planned calls")
     assert all(o.result == "ok" or (o.result, o.ended) == ("info", None) for o in history.operations)
+
+
+def test_a_batch_that_its_time_limit_breaks_off_is_no_problem(fleet):
+    """Its client is through: what is missing is for NothingLost to tell."""
+    history = run(fleet, workload=Batch(items=1_000_000, seconds=0.1))
+    assert history.problems == ()
+
+
+def test_a_server_that_somebody_kills_makes_the_run_unknown(fleet):
+    """It is not the client's fault; the run is over at once, and what was told by then is kept."""
+
+    def kill(progress):
+        if progress.ok > 5:
+            (journal,) = fleet.folder.glob("run-*/server-1.jsonl")
+            with suppress(ProcessLookupError):  # the second time
+                os.kill(json.loads(journal.read_text().splitlines()[0])["pid"], signal.SIGKILL)
+
+    history = run(fleet, watch=kill, workload=Steady(rate=100, seconds=60))
+    (problem,) = history.problems
+    assert re.fullmatch(r"server-1 ended by itself at \d\.\d s with status -9", problem)
+    assert 5 < len(history.operations) < 6000
+
+
+def test_a_client_that_tells_of_no_attempts_meets_faults_too(fleet):
+    """What a proxy refused reached no journal: the calls that failed meanwhile are what was touched."""
+    history = run(fleet, client=GrpcClient(), servers=Servers(1), faults=[during(0.1, 0.3, Refuse())])
+    (acted,) = history.faults
+    assert (history.problems, acted.problem) == ((), "")
+    assert acted.touched >= sum(o.result != "ok" and 0.1 <= o.invoked <= 0.3 for o in history.operations) > 0
 
 
 def test_a_client_that_cannot_write_its_journal_is_told(fleet):
     """A call that was not recorded is not missing in silence: the process ends, and the run is unknown."""
     history = run(fleet, client=WithoutDisk())
-    (problem,) = history.problems
+    problem, missing = history.problems
     assert problem.startswith("the client ended with status 1: OSError: ")
+    assert missing == f"the client made {len(history.operations)} of 40 planned calls"
     assert 0 < len(history.operations) < 40
 
 
@@ -357,7 +397,8 @@ def test_a_toxiproxy_that_goes_away_in_the_middle_is_told(monkeypatch):
         monkeypatch.setenv("STORMPROOF_TOXIPROXY_URL", url)
         with LocalFleet() as fleet:
             history = run(fleet, watch=lambda progress: program.kill() if progress.ok > 5 else None)
-    (problem,) = history.problems
-    assert problem.startswith("what the proxies carried is lost: ")
-    assert "no Toxiproxy answers" in problem
-    assert len(history.operations) == 40
+    cause, consequence = history.problems
+    assert cause.startswith("Toxiproxy was gone in the middle of the run: ")
+    assert consequence.startswith("what the proxies carried is lost: ")
+    assert "no Toxiproxy answers" in cause
+    assert len(history.operations) > 5

@@ -53,10 +53,46 @@ def test_grace_forgives_the_first_seconds_of_a_fault_and_no_more():
     assert Available(1.0).check(forgiven).verdict == "broken"
 
 
+def test_grace_that_hides_the_whole_fault_does_not_tell():
+    """Every call under the fault is forgiven, so nothing is known of the fault; what fails without it still breaks."""
+    forgiven = changed(steady(2000), lambda o: 5 <= o.due < 15, failed)
+    verdict = Available(0.99, grace=100.0).check(history(forgiven[:1500], faults=[fault()]))
+    assert (verdict.verdict, verdict.why) == (
+        "unknown",
+        ("grace=100 leaves out all 1000 calls that were due while a fault acted; give less",),
+    )
+    before = changed(forgiven, lambda o: o.due < 5, failed)
+    assert Available(0.99, grace=100.0).check(history(before, faults=[fault()])).verdict == "broken"
+    assert Available(0.99, grace=100.0).check(history(steady(500), faults=[fault(5.0, 5.1)])).verdict == "held"
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"),
+    [
+        (
+            "the server has more to do than it can, says so at length, and is then asked again by everybody",
+            "the server has more to do than it can, says so at length, and is then asked ...",
+        ),
+        (
+            "Stream removed (Socket closed) [2 attempts: 127.0.0.1:32236 UNAVAILABLE, 127.0.0.1:32237 UNAVAILABLE]",
+            "Stream removed (Socket closed)",
+        ),
+        (
+            "Socket closed [1 attempt: 127.0.0.1:32236 UNAVAILABLE]",
+            "Socket closed [1 attempt: 127.0.0.1:32236 UNAVAILABLE]",
+        ),
+    ],
+)
+def test_a_long_detail_is_cut_before_its_list_of_attempts_or_at_a_word(detail, told):
+    """Eighty characters at most, no word that is not told whole, and no bracket left open."""
+    calls = changed(steady(100), lambda o: o.id == 7, lambda o: replace(failed(o), detail=detail))
+    assert Available(1.0).check(history(calls)).why[1].endswith(f"server-2, fail: UNAVAILABLE ({told})")
+
+
 def test_few_calls_do_not_tell():
     """A promise of a thousandth needs a thousand calls."""
     verdict = Available(0.999).check(history(steady(999)))
-    assert (verdict.verdict, verdict.why) == ("unknown", ("calls not ok: 999 counted, 1000 needed to judge",))
+    assert (verdict.verdict, verdict.why) == ("unknown", ("999 calls counted, 1000 needed to promise 0.999",))
     assert Available(0.5).check(history([])).verdict == "unknown"
 
 

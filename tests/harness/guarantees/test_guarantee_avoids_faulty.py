@@ -26,7 +26,7 @@ def test_a_server_that_is_only_probed_keeps_it():
 
 
 def test_round_robin_into_a_faulty_server_breaks_it():
-    """One call in five (mistake 10): the server and its share are named."""
+    """One call in five: the server and its share are named."""
     verdict = AvoidsFaulty(within=1.0).check(history(steady(2000), faults=[fault()]))
     assert (verdict.verdict, verdict.measured) == ("broken", "server-4 got 0.200 of 900 attempts")
     assert verdict.why == (
@@ -93,7 +93,7 @@ def test_nowhere_to_go_nothing_to_avoid_and_too_little_time_do_not_tell():
         "none": ("no fault acted on a server",),
         "brief": (f"no attempt began later than 1 s into {SLOW} on server-4 from 5.0 to 5.9 s",),
         "few": (
-            "attempts on faulty servers: 3 of 19 are more than the fraction 0.05 allowed, but chance alone "
-            "explains that with probability 0.07 (broken is below 1e-06)",
+            "3 of 19 attempts went to faulty servers, 0.95 allowed; "
+            "chance alone explains that with p = 0.07 (broken is below 1e-06)",
         ),
     }

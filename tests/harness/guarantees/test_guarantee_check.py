@@ -7,7 +7,7 @@ import pickle
 from dataclasses import replace
 
 import pytest
-from histories import SLOW, fault, history, steady
+from histories import SLOW, call, changed, fault, history, steady
 
 from harness.guarantees import (
     GUARANTEES,
@@ -99,10 +99,38 @@ def test_a_clean_run_is_judged():
     ],
 )
 def test_a_run_that_proves_nothing_is_unknown_to_all(sabotage, reason):
-    """Lost history, tales that do not fit, a fault that was not applied or touched nothing (mistake 34)."""
+    """Lost history, tales that do not fit, a fault that was not applied or touched nothing."""
     verdicts = check_all(replace(history(steady(2000)), **sabotage), ALL)
     assert {verdict.verdict for verdict in verdicts} == {"unknown"}
     assert {verdict.why for verdict in verdicts} == {(reason,)}
+
+
+def late(o, by=0.3):
+    return replace(o, invoked=o.due + by, ended=o.due + by + 0.003, attempts=())
+
+
+def test_a_harness_that_cannot_keep_the_rate_proves_nothing():
+    """More than a hundredth of the calls began more than 0.1 s late, while the client had workers free."""
+    slow = changed(steady(2000), lambda o: o.id >= 1979, late)
+    verdict = check_all(history(slow), [Fast(p99=0.050)])[0]
+    assert (verdict.verdict, verdict.why) == (
+        "unknown",
+        (
+            "the harness could not keep the rate: 21 of 2000 calls began more than 0.1 s late, the worst by 0.300 s, "
+            "though the client had workers free; use a lower rate or more cores",
+        ),
+    )
+    few = changed(steady(2000), lambda o: o.id >= 1980, late)
+    assert check_all(history(few), [Fast(max=0.050)])[0].verdict == "broken"
+
+
+@pytest.mark.parametrize(("held", "verdict"), [(512, "broken"), (511, "unknown")])
+def test_calls_that_wait_because_all_workers_of_the_client_hang_are_the_clients_own(held, verdict):
+    """All 512 hang from 1 s until 3 s, so what is due meanwhile begins at 3 s; with one free it need not have."""
+    hung = [call(id, at=1.0, took=2.0) for id in range(held)]
+    waiting = [late(call(held + n, at=1.5 + n / 1000), by=1.5 - n / 1000) for n in range(300)]
+    after = [call(held + 300 + n, at=4.0 + n / 100) for n in range(300)]
+    assert check_all(history([*hung, *waiting, *after]), [Fast(p90=0.050)])[0].verdict == verdict
 
 
 def test_a_check_that_raises_is_unknown_with_its_error():

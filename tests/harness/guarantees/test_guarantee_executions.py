@@ -18,7 +18,7 @@ def test_calls_that_are_done_once_keep_it():
 
 
 def test_a_call_that_was_done_twice_breaks_it():
-    """server-4 did the work, its answer was lost, server-0 did it again (mistake 4)."""
+    """server-4 did the work, its answer was lost, server-0 did it again."""
     calls = changed(steady(100), lambda o: o.id == 74, lambda _: call(74, ["server-4", "server-0"], took=0.2))
     twice = tuple(replace(e, executed=e.received + 0.001) for e in journal(calls))
     reset = fault(0.5, 1.0, name="Reset()")
@@ -37,7 +37,7 @@ def test_a_call_that_was_done_twice_breaks_it():
 def test_few_executions_or_no_journal_do_not_tell_of_repeats():
     """19 calls; a hundred that no server wrote down; a hundred that failed."""
     few = AtMostOnce().check(history(steady(19)))
-    assert (few.verdict, few.why) == ("unknown", ("executed calls: 19 counted, 20 needed to judge",))
+    assert (few.verdict, few.why) == ("unknown", ("19 executed calls counted, 20 needed to promise it",))
     silent = AtMostOnce().check(history(steady(100), executions=()))
     assert (silent.verdict, silent.why) == ("unknown", ("no server kept a journal of what it executed",))
     assert AtMostOnce().check(history([failed(o) for o in steady(100)])).verdict == "unknown"
@@ -92,7 +92,7 @@ def test_items_count_where_one_call_does_many():
 def test_few_acknowledged_calls_or_no_journal_do_not_tell_of_losses():
     """19 calls; a batch of ten; a hundred that no server wrote down."""
     few = NothingLost().check(history(steady(19)))
-    assert (few.verdict, few.why) == ("unknown", ("calls that ended ok: 19 counted, 20 needed to judge",))
+    assert (few.verdict, few.why) == ("unknown", ("19 acknowledged calls counted, 20 needed to promise it",))
     small = NothingLost().check(history([call(n, item=n % 10) for n in range(30)], items=10))
-    assert (small.verdict, small.why) == ("unknown", ("items: 10 counted, 20 needed to judge",))
+    assert (small.verdict, small.why) == ("unknown", ("10 items counted, 20 needed to promise it",))
     assert NothingLost().check(history(steady(100), executions=())).verdict == "unknown"

@@ -41,12 +41,12 @@ def test_a_slow_server_breaks_it():
 
 
 def test_latency_counts_from_when_a_call_was_due():
-    """Sent 0.3 s late and then answered at once, a call took 0.303 s (guarantee 115)."""
+    """Sent 0.3 s late and then answered at once, a call took 0.303 s."""
     late = changed(steady(100), lambda o: o.id == 50, lambda o: replace(o, invoked=o.due + 0.3, ended=o.due + 0.303))
     verdict = Fast(max=0.1).check(history(late))
     assert verdict.verdict == "broken"
     assert verdict.why == (
-        "worst: call 50 was due at 0.500 s, began at 0.800 s, took 0.303 s, 1 attempt, server-0",
+        "worst: call 50 was due at 0.500 s, began 0.300 s late, ended 0.303 s after it was due, 1 attempt, server-0",
         "active: no fault",
     )
 
@@ -66,10 +66,21 @@ def test_a_failed_call_counts_with_its_time():
     assert Fast(p50=0.5, max=0.5).check(history(slow)).verdict == "broken"
 
 
+def test_grace_that_hides_the_whole_fault_does_not_tell():
+    """Slow for as long as the fault acts, and every such call forgiven."""
+    slow = changed(steady(1500), lambda o: o.due >= 5, taking(0.9))
+    verdict = Fast(p99=0.050, grace=10.0).check(history(slow, faults=[fault()]))
+    assert (verdict.verdict, verdict.why) == (
+        "unknown",
+        ("grace=10 leaves out all 1000 calls that were due while a fault acted; give less",),
+    )
+    assert Fast(p99=0.050, grace=9.0).check(history(slow, faults=[fault()])).verdict == "broken"
+
+
 def test_few_calls_do_not_tell():
     """A hundredth needs a hundred calls."""
     verdict = Fast(p99=0.05).check(history(steady(99)))
-    assert (verdict.verdict, verdict.why) == ("unknown", ("p99: 99 counted, 100 needed to judge",))
+    assert (verdict.verdict, verdict.why) == ("unknown", ("99 calls counted, 100 needed to promise p99",))
     assert Fast(p99=0.05).check(history([])).measured == "p99 was not seen over 0 calls"
 
 

@@ -26,7 +26,7 @@ def test_a_server_that_comes_back_to_its_share_keeps_it():
 
 
 def test_a_server_that_nobody_returns_to_breaks_it():
-    """No failback (mistake 9): pick_first, or a breaker that never closes."""
+    """No failback: pick_first, or a breaker that never closes."""
     verdict = Recovers(within=2.0).check(history(away(until=20.0), faults=[KILL]))
     assert verdict.verdict == "broken"
     assert verdict.measured == "1.0000 were ok, server-4 got 0.00 of its fair share, over 300 calls from 17.000 s"
@@ -37,7 +37,7 @@ def test_a_server_that_nobody_returns_to_breaks_it():
 
 
 def test_calls_that_go_on_failing_break_it():
-    """Metastable: the trigger is gone, the failures stay (mistake 17)."""
+    """Metastable: the trigger is gone, the failures stay."""
     calls = changed(steady(2000), lambda o: o.due >= 5 and o.id % 4 == 0, failed)
     verdict = Recovers(within=2.0).check(history(calls, faults=[KILL]))
     assert verdict.verdict == "broken"
@@ -97,6 +97,19 @@ def test_journals_tell_where_the_client_does_not():
     back = history(silent, faults=[KILL], executions=journal(away()))
     gone = history(silent, faults=[KILL], executions=journal(away(until=20.0)))
     assert [Recovers(within=2.0).check(h).verdict for h in (back, gone)] == ["held", "broken"]
+
+
+def test_a_server_that_may_be_back_by_chance_says_how_much_it_lacks():
+    """17 of 200 attempts after the fault, on a server of whose fair 40 a half is needed."""
+    calls = changed(away(1900), lambda o: o.due >= 17, lambda o: call(o.id, f"server-{4 * (o.id % 200 < 17)}"))
+    verdict = Recovers(within=2.0).check(history(calls, faults=[KILL]))
+    assert (verdict.verdict, verdict.why) == (
+        "unknown",
+        (
+            "server-4 got 17 of 200 attempts, 20 needed (0.5 of its fair share); "
+            "chance alone explains that with p = 0.3 (broken is below 1e-06)",
+        ),
+    )
 
 
 def test_what_never_healed_or_ended_too_soon_does_not_tell():

@@ -43,7 +43,7 @@ def test_a_client_that_starts_again_from_the_beginning_breaks_it():
 
 
 def test_repeats_in_silence_break_it():
-    """Few enough, but the server was not told that they are repeats (guarantee 91)."""
+    """Few enough, but the server was not told that they are repeats."""
     verdict = Resumes(every=10).check(batch(range(66), range(60, 100), marked=False))
     assert (verdict.verdict, verdict.measured) == ("broken", "6 repeats were not marked as such")
     assert verdict.why == ("first: item 60 (call 66) again at 0.662 s on server-0",)
@@ -59,7 +59,7 @@ def test_a_further_attempt_of_the_same_call_says_so_itself():
 
 
 def test_a_gap_breaks_it():
-    """The checkpoint ran ahead of the work: items 66 to 69 were skipped (mistake 28)."""
+    """The checkpoint ran ahead of the work: items 66 to 69 were skipped."""
     verdict = Resumes(every=10).check(batch(range(66), range(70, 100)))
     assert (verdict.verdict, verdict.measured) == ("broken", "96 of 100 items were done")
     assert verdict.why == ("never done: items 66, 67, 68, 69",)
@@ -78,6 +78,16 @@ def test_a_fault_on_a_server_is_an_interruption_too():
     day = batch(range(31), range(30, 100), client_starts=1, faults=[crash])
     lost = replace(day, operations=tuple(failed(o) if o.id == 30 else o for o in day.operations))
     assert Resumes(every=1).check(lost).verdict == "held"
+
+
+def test_a_client_that_was_stopped_was_interrupted_once():
+    """Paused with one item in flight, which it begins again: one start, one interruption, one repeat allowed."""
+    pause = fault(0.305, 0.5, on="client", name="Pause()")
+    retried = batch(range(31), range(30, 100), client_starts=1, faults=[pause])
+    lost = replace(retried, operations=tuple(failed(o) if o.id == 30 else o for o in retried.operations))
+    assert Resumes(every=1).check(lost).verdict == "held"
+    twice = batch(range(66), range(55, 100))
+    assert Resumes(every=10).check(twice).measured == "11 items were executed again after 1 interruptions"
 
 
 def test_what_was_not_interrupted_is_small_or_no_batch_does_not_tell():

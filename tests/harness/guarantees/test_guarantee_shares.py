@@ -39,7 +39,7 @@ def test_a_hot_spot_breaks_it():
         "server-4 got 0.300, due 0.200",
         "server-1 got 0.200, due 0.200",
         "chance explains such counts with probability 4e-42 (chi-square)",
-        "while no fault acted",
+        "while no fault acted, nor within 2 s of a healing",
     )
 
 
@@ -57,7 +57,9 @@ def test_few_calls_do_not_tell():
         "unknown",
         ("245 calls counted, 250 needed to expect 50 on every server",),
     )
-    assert EvenShare().check(history([])).why == ("no first attempt of a call that was due while no fault acted",)
+    assert EvenShare().check(history([])).why == (
+        "no first attempt of a call that was due while no fault acted, nor within 2 s of a healing",
+    )
 
 
 def test_within_allows_a_stated_bias_and_no_more():
@@ -85,6 +87,16 @@ def test_retries_and_calls_under_a_fault_do_not_count():
     calls = changed(calls, lambda o: 5 <= o.due < 15, lambda o: call(o.id, "server-0"))
     assert EvenShare().check(history(calls, faults=[fault()])).verdict == "held"
     assert EvenShare().check(history(calls)).verdict == "broken"
+
+
+def test_a_healed_server_has_two_seconds_to_get_its_share_back():
+    """Nothing goes to server-4 until 1.9 s after the healing; `grace` says how long that may take."""
+    calls = [call(n, f"server-{n % (4 if 300 <= n < 3380 else 5)}", at=n / 200) for n in range(3600)]
+    for promise in (EvenShare, WeightedShare):
+        assert promise().check(history(calls, faults=[fault(1.5)])).verdict == "held"
+        assert promise(grace=0.0).check(history(calls, faults=[fault(1.5)])).verdict == "broken"
+    never = EvenShare().check(history(calls, faults=[fault(1.5, None)]))
+    assert (never.verdict, never.measured.split(", ")[2]) == ("held", "of 300 calls")
 
 
 def test_servers_of_a_higher_priority_number_are_not_due_a_share():

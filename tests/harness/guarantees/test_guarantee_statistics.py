@@ -84,10 +84,9 @@ def test_the_sample_must_tell_the_bound_from_nothing_and_from_everything():
 
 def test_an_unknown_rate_says_why():
     """Too few, or chance: with the figures."""
-    assert doubt(0, 40, 0.01) == "40 counted, 100 needed to judge"
+    assert doubt(0, 40, 0.01) == "40 calls counted, 100 needed to promise it"
     assert doubt(2, 100, 0.01) == (
-        "2 of 100 are more than the fraction 0.01 allowed, but chance alone explains that with "
-        "probability 0.3 (broken is below 1e-06)"
+        "2 of 100 calls were bad, 1 allowed; chance alone explains that with p = 0.3 (broken is below 1e-06)"
     )
 
 

@@ -36,14 +36,14 @@ def test_waiting_before_the_invocation_is_not_the_deadlines_matter():
 
 
 def test_a_call_that_never_ended_breaks_it():
-    """No deadline at all (mistake 7)."""
+    """No deadline at all."""
     hung = changed(steady(100), lambda o: o.id == 50, lambda o: replace(o, ended=None, result="info"))
     assert WithinDeadline(60.0).check(history(hung)).measured == "the longest of 100 calls lasted for ever"
     assert WithinDeadline(60.0).check(history(hung)).verdict == "broken"
 
 
 def test_an_attempt_that_outlives_its_call_breaks_it_unless_it_lost():
-    """The caller got its error, the attempt goes on (guarantee 64); a hedge's loser is no breach."""
+    """The caller got its error, the attempt goes on; a hedge's loser is no breach."""
 
     def running(lost):
         def change(o):
@@ -56,7 +56,7 @@ def test_an_attempt_that_outlives_its_call_breaks_it_unless_it_lost():
 
 
 def test_a_server_that_heard_of_no_deadline_breaks_it():
-    """The caller gave up in time, but the server does not know (mistake 6)."""
+    """The caller gave up in time, but the server does not know."""
     calls = steady(100)
     deaf = tuple(replace(e, remaining=None) if e.operation == 7 else e for e in journal(calls))
     verdict = WithinDeadline(1.0).check(history(calls, executions=deaf))
@@ -70,7 +70,7 @@ def test_a_server_that_heard_of_no_deadline_breaks_it():
 
 
 def test_a_deadline_that_starts_anew_with_a_retry_breaks_it():
-    """0.41 s are left to the second attempt, but its server was told a whole second (guarantee 65)."""
+    """0.41 s are left to the second attempt, but its server was told a whole second."""
     calls = [*steady(99), call(99, ["server-0", "server-1"], took=1.0)]
     calls[99] = replace(calls[99], attempts=(calls[99].attempts[0], replace(calls[99].attempts[1], started=1.59)))
     honest = journal(calls)
@@ -93,7 +93,7 @@ def test_a_client_that_was_stopped_itself_keeps_no_deadline():
 def test_few_calls_or_no_journal_do_not_tell():
     """19 calls; and a hundred of which no server kept a record."""
     few = WithinDeadline(1.0).check(history(steady(19)))
-    assert (few.verdict, few.why) == ("unknown", ("calls: 19 counted, 20 needed to judge",))
+    assert (few.verdict, few.why) == ("unknown", ("19 calls counted, 20 needed to promise it",))
     silent = WithinDeadline(1.0).check(history(steady(100), executions=()))
     assert (silent.verdict, silent.why) == (
         "unknown",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stormproof.core.balancers import PeakEwma
+from stormproof.core.breaker import Failover
+from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Policy, Retry
@@ -40,6 +43,21 @@ def test_bad_values_say_what_is_wrong(build, says):
     """One ValueError, at construction."""
     with pytest.raises(ValueError, match=says):
         build()
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400], ids=["inf", "nan", "huge"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (PeakEwma, "decay"), (PeakEwma, "failure"), (PeakEwma, "probe"), (Backoff, "base"), (Backoff, "multiplier"),
+        (Backoff, "cap"), (Failover, "base"), (Failover, "cap"), (Failover, "rate"), (Failover, "minimum"),
+        (RetryBudget, "per_second"), (RetryBudget, "window"),
+    ],
+)  # fmt: skip
+def test_what_has_no_end_is_refused(kind, name, value):
+    """Infinity, NaN and what no float can hold would fail long after, in the middle of a call."""
+    with pytest.raises(ValueError, match=f"^{kind.__name__}: {name} must be a"):
+        kind(**{name: value})
 
 
 def test_all_problems_are_told_together():

@@ -1,0 +1,139 @@
+"""What one server is told to do wrong (control.proto), over all of its processes.
+
+Faults come and go while the server is killed, paused and started again. It is told what is left of them as soon as it
+can hear, and what its processes counted is added up. When a process begins and ends is the server's business
+(local_server.py).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from faults import Errors, Overload
+from faults.server import ServerFault
+from harness.fleet.errors import FleetError
+from protos import control_pb2, control_pb2_grpc
+
+#: Seconds until a server has taken an order.
+ORDER = 2.0
+
+
+class Misbehaviour:
+    """Of the server `name`; `paused` says whether it is. May be used from many threads."""
+
+    def __init__(self, name: str, seed: int, paused: Callable[[], bool]) -> None:
+        self._name = name
+        self._seed = seed
+        self._paused = paused
+        self._lock = threading.Lock()
+        self._port: int | None = None
+        self._faults: dict[str, ServerFault] = {}  # by tag
+        # By tag: what the process counts without the fault's doing. Below zero for what earlier processes counted of it,
+        # None where one of them was gone before it could be asked.
+        self._before: dict[str, int | None] = {}
+        self._stale = False  # the process was told more than there is left
+
+    def begins(self, port: int | None) -> None:
+        """A new process takes orders at `port` (None: nowhere); it misbehaves as the last one did."""
+        with self._lock:
+            self._port, self._stale = port, False
+            if self._faults:
+                self._behave()
+
+    def ends(self) -> None:
+        """The process is about to end, and the next one will count from 0."""
+        with self._lock:
+            if self._port is not None:
+                self._before = {tag: None if (n := self._last_count(tag)) is None else -n for tag in self._faults}
+                self._port = None
+
+    def goes_on(self) -> None:
+        """The process is no longer paused."""
+        with self._lock:
+            self._refresh()
+
+    def add(self, fault: ServerFault, tag: str) -> None:
+        """Tells the server to have `fault` too. FleetError if it cannot hear, or has an error of another code."""
+        with self._lock:
+            if not self._hears():
+                state = "down" if self._port is None else "paused"
+                raise FleetError(f"{self._name} took no order: it is {state}")
+            codes = {other.code for other in (fault, *self._faults.values()) if isinstance(other, Errors)}
+            if len(codes) > 1:
+                raise FleetError(
+                    f"{self._name} can answer with one error at a time; it was told {' and '.join(sorted(codes))}"
+                )
+            self._faults[tag] = fault
+            self._before[tag] = _count(fault, self._behave())
+
+    def remove(self, tag: str) -> None:
+        """Ends the fault of this tag; one that the server does not have is fine."""
+        with self._lock:
+            self._before.pop(tag, None)
+            self._stale |= self._faults.pop(tag, None) is not None
+            self._refresh()
+
+    def touched(self, tag: str) -> int | None:
+        """How often the fault acted, in all processes since it was added; None if one of them could not be asked."""
+        with self._lock:
+            return self._touched(tag)
+
+    def _touched(self, tag: str) -> int | None:
+        before = self._before.get(tag)
+        if before is None:
+            return None
+        if self._port is None:
+            return -before
+        if self._paused():
+            return None
+        return _count(self._faults[tag], self._order("Observe", control_pb2.ObserveRequest())) - before
+
+    def _last_count(self, tag: str) -> int | None:
+        try:
+            return self._touched(tag)
+        except FleetError:
+            return None
+
+    def _hears(self) -> bool:
+        return self._port is not None and not self._paused()
+
+    def _refresh(self) -> None:
+        """Tells the server what is left; one that is paused is told when it goes on."""
+        if not self._stale or not self._hears():
+            return
+        try:
+            self._behave()
+        except FleetError:
+            if self._hears():
+                raise
+
+    def _behave(self) -> control_pb2.Observed:
+        """Tells the server all of its misbehaviour; returns what it has counted so far."""
+        errors = [fault for fault in self._faults.values() if isinstance(fault, Errors)]
+        overloads = [fault for fault in self._faults.values() if isinstance(fault, Overload)]
+        behaviour = control_pb2.Behaviour(
+            error_rate=1.0 - math.prod(1.0 - fault.rate for fault in errors),
+            error_code=grpc.StatusCode[errors[0].code].value[0] if errors else 0,
+            limit=min((fault.limit for fault in overloads if fault.limit), default=0),
+            delay=sum(fault.delay for fault in overloads),
+            seed=self._seed,
+        )
+        observed: control_pb2.Observed = self._order("Behave", behaviour)
+        self._stale = False
+        return observed
+
+    def _order(self, method: str, message: object) -> Any:
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
+                return getattr(control_pb2_grpc.ControlStub(channel), method)(message, timeout=ORDER)
+        except grpc.RpcError as error:
+            raise FleetError(f"{self._name} took no order: {error.code().name}, {error.details()}") from error
+
+
+def _count(fault: ServerFault, observed: control_pb2.Observed) -> int:
+    return observed.errors if isinstance(fault, Errors) else observed.refused + observed.delayed
