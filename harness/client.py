@@ -146,7 +146,9 @@ def run(
     """
     sys.path[:] = path
     from harness.values import from_json
+    from harness.wire import give_way
 
+    give_way()  # what a client of somebody else's imports as `protos` is its own
     recorder = Recorder(journal, {end["address"]: end["name"] for end in endpoints}, generation)
     caller, work = from_json(client), from_json(workload)
     known = [Endpoint(end["address"], weight=end["weight"], priority=end["priority"]) for end in endpoints]
@@ -219,10 +221,10 @@ class Calls:
     """Makes operations: each says that it begins, calls, and says how it ended."""
 
     def __init__(self, channel: grpc.Channel, recorder: Recorder, timeout: float | None) -> None:
-        from protos import hello_pb2, hello_pb2_grpc
+        from harness.wire import HelloRequest, HelloStub
 
-        self._stub = hello_pb2_grpc.HelloStub(channel)
-        self._request = hello_pb2.HelloRequest
+        self._stub = HelloStub(channel)
+        self._request = HelloRequest
         self._timeout = timeout
         self._lock = threading.Lock()
         self._next = recorder.first

@@ -17,7 +17,7 @@ import grpc
 from faults import Errors, Overload
 from faults.server import ServerFault
 from harness.fleet.errors import FleetError
-from protos import control_pb2, control_pb2_grpc
+from harness.wire import Behaviour, ControlStub, Observed, ObserveRequest
 
 #: Seconds until a server has taken an order.
 ORDER = 2.0
@@ -91,7 +91,7 @@ class Misbehaviour:
             return -before
         if self._paused():
             return None
-        return _count(self._faults[tag], self._order("Observe", control_pb2.ObserveRequest())) - before
+        return _count(self._faults[tag], self._order("Observe", ObserveRequest())) - before
 
     def _last_count(self, tag: str) -> int | None:
         try:
@@ -112,28 +112,28 @@ class Misbehaviour:
             if self._hears():
                 raise
 
-    def _behave(self) -> control_pb2.Observed:
+    def _behave(self) -> Observed:
         """Tells the server all of its misbehaviour; returns what it has counted so far."""
         errors = [fault for fault in self._faults.values() if isinstance(fault, Errors)]
         overloads = [fault for fault in self._faults.values() if isinstance(fault, Overload)]
-        behaviour = control_pb2.Behaviour(
+        behaviour = Behaviour(
             error_rate=1.0 - math.prod(1.0 - fault.rate for fault in errors),
             error_code=grpc.StatusCode[errors[0].code].value[0] if errors else 0,
             limit=min((fault.limit for fault in overloads if fault.limit), default=0),
             delay=sum(fault.delay for fault in overloads),
             seed=self._seed,
         )
-        observed: control_pb2.Observed = self._order("Behave", behaviour)
+        observed: Observed = self._order("Behave", behaviour)
         self._stale = False
         return observed
 
     def _order(self, method: str, message: object) -> Any:
         try:
             with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
-                return getattr(control_pb2_grpc.ControlStub(channel), method)(message, timeout=ORDER)
+                return getattr(ControlStub(channel), method)(message, timeout=ORDER)
         except grpc.RpcError as error:
             raise FleetError(f"{self._name} took no order: {error.code().name}, {error.details()}") from error
 
 
-def _count(fault: ServerFault, observed: control_pb2.Observed) -> int:
+def _count(fault: ServerFault, observed: Observed) -> int:
     return observed.errors if isinstance(fault, Errors) else observed.refused + observed.delayed

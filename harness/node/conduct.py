@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from protos.control_pb2 import Behaviour, Observed
+from harness.wire import Behaviour, Observed
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
 

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from harness.node.conduct import Conduct
-from protos.control_pb2 import Behaviour, DrainRequest, Observed, ObserveRequest
+from harness.wire import Behaviour, DrainRequest, Observed, ObserveRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -17,7 +17,7 @@ import grpc
 
 from harness.node.conduct import Conduct, Manner
 from harness.node.journal import Journal
-from protos.hello_pb2 import HelloReply, HelloRequest
+from harness.wire import HelloReply, HelloRequest
 
 #: Invocation metadata by which a call says which attempt it is (the second is gRFC A6's).
 OPERATION, PREVIOUS, ITEM, REPEAT = (

@@ -24,8 +24,7 @@ from harness.node.conduct import Conduct
 from harness.node.control import Control
 from harness.node.hello import Hello
 from harness.node.journal import Journal
-from protos.control_pb2_grpc import add_ControlServicer_to_server
-from protos.hello_pb2_grpc import add_HelloServicer_to_server
+from harness.wire import add_control, add_hello
 
 #: Seconds that calls in flight may still take after SIGTERM or SIGINT.
 GRACE = 5.0
@@ -94,8 +93,8 @@ async def _serve(settings: Settings) -> int:
         service_time=settings.service_time,
     )
     server, control = _server(), _server()
-    add_HelloServicer_to_server(hello, server)
-    add_ControlServicer_to_server(Control(conduct, told_to_end.put_nowait), control)
+    add_hello(hello, server)
+    add_control(Control(conduct, told_to_end.put_nowait), control)
     port = _listen(server, settings.host, settings.port, "--port")
     control_port = None
     if settings.control_port is not None:

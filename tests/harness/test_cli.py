@@ -166,6 +166,36 @@ def test_a_report_that_cannot_be_written_is_no_success(tmp_path):
     assert "Traceback" not in done.stdout
 
 
+OWN_CLIENT = """
+from dataclasses import dataclass
+import grpc
+from protos import cart_pb2
+
+@dataclass(frozen=True)
+class OwnClient:
+    def channel(self, endpoints, *, seed, observer):
+        assert cart_pb2.MINE
+        return grpc.insecure_channel(endpoints[0].address)
+"""
+
+
+def test_a_project_with_protos_of_its_own_can_be_tested(tmp_path):
+    """A package named `protos` in the user's folder: theirs is theirs, in the suite and in the client, and ours is ours."""
+    (tmp_path / "protos").mkdir()
+    (tmp_path / "protos" / "__init__.py").write_text("")
+    (tmp_path / "protos" / "cart_pb2.py").write_text("MINE = True\n")
+    (tmp_path / "own_client.py").write_text(OWN_CLIENT)
+    suite(tmp_path)
+    path = tmp_path / "test_short_day.py"
+    text = path.read_text().replace(
+        "from faults", "from own_client import OwnClient\nfrom protos import cart_pb2\nfrom faults", 1
+    )
+    text = re.sub(r"client=Client\(.*\),", "client=OwnClient(),", text)
+    path.write_text(re.sub(r"faults=\[.*\],", "", text))
+    done = stormproof("run", tmp_path, cwd=tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_listing_shows_every_test_and_its_promise(tmp_path):
     """`list` runs nothing."""
     done = stormproof("list", suite(tmp_path), cwd=tmp_path)
