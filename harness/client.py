@@ -17,7 +17,6 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
@@ -25,6 +24,7 @@ import msgspec
 
 from faults.base import bounded, check, whole
 from harness.history import Attempt, Operation
+from harness.lines import cut_torn_tail, whole_lines
 from harness.workload import Batch, Closed
 from stormproof import (
     Balancer,
@@ -175,7 +175,7 @@ class Recorder:
     """The client's journal: one append-only line an event, so that a SIGKILL loses nothing that was told."""
 
     def __init__(self, journal: str | os.PathLike[str], names: dict[str, str], generation: int) -> None:
-        _cut_torn_tail(journal)
+        cut_torn_tail(journal)
         self._file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._encode = msgspec.json.Encoder().encode
         self._names = names
@@ -361,19 +361,13 @@ def read_journal(path: str | os.PathLike[str]) -> tuple[tuple[Operation, ...], i
 
 
 def _records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    *lines, _torn = Path(path).read_bytes().split(b"\n")
+    lines = whole_lines(path)
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     for number, line in enumerate(lines, start=1):
         try:
             yield decode(line)
         except msgspec.DecodeError as error:
             raise ValueError(f"{path}, line {number} is not a record of a client's journal: {error}") from error
-
-
-def _cut_torn_tail(path: str | os.PathLike[str]) -> None:
-    """A client that was killed may have left half a line, and the next one must not go on in it."""
-    if os.path.exists(path) and (content := Path(path).read_bytes()) and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _operation(begun: dict[str, Any], tries: dict[int, dict[str, Any]], end: dict[str, Any] | None) -> Operation:

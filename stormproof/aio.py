@@ -7,7 +7,6 @@ answer, stormproof.aio_streaming for those with many.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -16,14 +15,8 @@ import grpc.aio
 from stormproof.aio_streaming import Streaming
 from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary
 from stormproof.connectivity import best
-from stormproof.core.balancers import Balancer, LeastRequest
-from stormproof.core.breaker import Failover
-from stormproof.core.budget import RetryBudget
-from stormproof.core.endpoint import Endpoint
-from stormproof.core.policy import Policy
-from stormproof.observer import Observer
 from stormproof.shared import Shared
-from stormproof.subchannels import OPTIONS, Options
+from stormproof.subchannels import open_aio_channel
 
 __all__ = ["AioCallError", "Channel"]
 
@@ -35,37 +28,7 @@ class Channel(Shared, grpc.aio.Channel):
     event loop. Calls raise `AioCallError`; a cancelled one raises `asyncio.CancelledError`, as in grpc.aio.
     """
 
-    def __init__(
-        self,
-        endpoints: Sequence[Endpoint | str],
-        *,
-        balancer: Balancer = LeastRequest(),  # noqa: B008 - a frozen value
-        policy: Policy = Policy(),  # noqa: B008
-        methods: Mapping[str, Policy] | None = None,
-        failover: Failover | None = Failover(),  # noqa: B008
-        budget: RetryBudget = RetryBudget(),  # noqa: B008
-        credentials: grpc.ChannelCredentials | None = None,
-        options: Options = (),
-        compression: grpc.Compression | None = None,
-        observer: Observer | None = None,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            endpoints,
-            balancer=balancer,
-            policy=policy,
-            methods=methods,
-            failover=failover,
-            budget=budget,
-            credentials=credentials,
-            options=options,
-            compression=compression,
-            observer=observer,
-            seed=seed,
-        )
-        self._subchannels = {
-            endpoint.address: _open(endpoint.address, credentials, options, compression) for endpoint in self._endpoints
-        }
+    _open = staticmethod(open_aio_channel)
 
     def unary_unary(
         self,
@@ -135,15 +98,3 @@ class Channel(Shared, grpc.aio.Channel):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def _open(
-    address: str,
-    credentials: grpc.ChannelCredentials | None,
-    options: Options,
-    compression: grpc.Compression | None,
-) -> grpc.aio.Channel:
-    merged = (*OPTIONS, *options)
-    if credentials is None:
-        return grpc.aio.insecure_channel(address, options=merged, compression=compression)
-    return grpc.aio.secure_channel(address, credentials, options=merged, compression=compression)

@@ -9,22 +9,16 @@ stub.SayHello(request)                      the generated stub, unchanged
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from stormproof.connectivity import Connectivity
-from stormproof.core.balancers import Balancer, LeastRequest
-from stormproof.core.breaker import Failover
-from stormproof.core.budget import RetryBudget
-from stormproof.core.endpoint import Endpoint
-from stormproof.core.policy import Policy
 from stormproof.driver import UnaryUnary
-from stormproof.observer import Observer
 from stormproof.shared import Shared
 from stormproof.streaming import Streaming, StreamUnary
-from stormproof.subchannels import Options, open_channel
+from stormproof.subchannels import open_channel
 
 
 class Channel(Shared, grpc.Channel):
@@ -45,39 +39,7 @@ class Channel(Shared, grpc.Channel):
     Safe for use from many threads. Not for use across a fork: make it after forking.
     """
 
-    def __init__(
-        self,
-        endpoints: Sequence[Endpoint | str],
-        *,
-        balancer: Balancer = LeastRequest(),  # noqa: B008 - a frozen value
-        policy: Policy = Policy(),  # noqa: B008
-        methods: Mapping[str, Policy] | None = None,
-        failover: Failover | None = Failover(),  # noqa: B008
-        budget: RetryBudget = RetryBudget(),  # noqa: B008
-        credentials: grpc.ChannelCredentials | None = None,
-        options: Options = (),
-        compression: grpc.Compression | None = None,
-        observer: Observer | None = None,
-        seed: int | None = None,
-    ) -> None:
-        super().__init__(
-            endpoints,
-            balancer=balancer,
-            policy=policy,
-            methods=methods,
-            failover=failover,
-            budget=budget,
-            observer=observer,
-            seed=seed,
-            credentials=credentials,
-            options=options,
-            compression=compression,
-        )
-        self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}
-        self._subchannels = {
-            endpoint.address: open_channel(endpoint.address, credentials, options, compression)
-            for endpoint in self._endpoints
-        }
+    _open = staticmethod(open_channel)
 
     def unary_unary(
         self,

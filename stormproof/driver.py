@@ -21,7 +21,7 @@ from stormproof.core.policy import Policy
 from stormproof.deadline import inherited
 from stormproof.errors import CallError, Tried
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
-from stormproof.replay import Replay
+from stormproof.replay import of
 from stormproof.subchannels import outcome_of
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
             on = self._on[action.endpoint.address]
             try:
                 attempt = on.with_call if whole else on
-                answer = attempt(_of(request), action.timeout, sent, *rest)
+                answer = attempt(of(request), action.timeout, sent, *rest)
                 actions = run.finished(action.attempt, OK)
             except grpc.RpcError as error:
                 actions = run.finished(action.attempt, outcome_of(error), error)
@@ -219,11 +219,6 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
         error = run.broken_off(attempt)
         if error is not None and self._channel._closed.is_set() and isinstance(problem, ValueError):
             raise error from problem
-
-
-def _of(request: Any) -> Any:
-    """What one attempt sends of `request`."""
-    return request.attempt() if isinstance(request, Replay) else request
 
 
 class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
@@ -257,7 +252,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def _start(self, start: Start) -> None:
         sent = self._run.started(start)
         try:
-            attempt = self._on[start.endpoint.address].future(_of(self._request), start.timeout, sent, *self._rest)
+            attempt = self._on[start.endpoint.address].future(of(self._request), start.timeout, sent, *self._rest)
         except BaseException:
             self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
             if self._run.channel._closed.is_set():

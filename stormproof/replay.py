@@ -73,3 +73,8 @@ class Replay:
                 self._kept.clear()
                 self._outgrown()
         return item
+
+
+def of(request: Any) -> Any:
+    """What one attempt sends of `request`."""
+    return request.attempt() if isinstance(request, Replay) else request

@@ -10,10 +10,12 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import grpc
 
-from stormproof.core.balancers import Balancer
+from stormproof.connectivity import Connectivity
+from stormproof.core.balancers import Balancer, LeastRequest
 from stormproof.core.breaker import Failover, State
 from stormproof.core.budget import RetryBudget
 from stormproof.core.check import complain, instance
@@ -29,22 +31,27 @@ _NAME = re.compile(r"/[^/\s]+/[^/\s]*")
 
 
 class Shared:
-    """The state that all calls of one channel share. One short lock guards the pool; nothing blocks inside it."""
+    """The state that all calls of one channel share. One short lock guards the pool; nothing blocks inside it.
+
+    The arguments are explained at `Channel`. `_open` makes the channel of one endpoint: grpc's, or grpc.aio's.
+    """
+
+    _open: Callable[..., Any]
 
     def __init__(
         self,
         endpoints: Sequence[Endpoint | str],
         *,
-        balancer: Balancer,
-        policy: Policy,
-        methods: Mapping[str, Policy] | None,
-        failover: Failover | None,
-        budget: RetryBudget,
-        observer: Observer | None,
-        seed: int | None,
+        balancer: Balancer = LeastRequest(),  # noqa: B008 - a frozen value
+        policy: Policy = Policy(),  # noqa: B008
+        methods: Mapping[str, Policy] | None = None,
+        failover: Failover | None = Failover(),  # noqa: B008
+        budget: RetryBudget = RetryBudget(),  # noqa: B008
         credentials: grpc.ChannelCredentials | None = None,
         options: Options = (),
         compression: grpc.Compression | None = None,
+        observer: Observer | None = None,
+        seed: int | None = None,
     ) -> None:
         self._endpoints, problems = endpoints_of(endpoints)
         problems += configuration(balancer=balancer, policy=policy, methods=methods, failover=failover, budget=budget)
@@ -71,6 +78,11 @@ class Shared:
             rng=random.Random(seed),
             changed=self._note if observer is not None else lambda _: None,
         )
+        self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}  # on threads only
+        self._subchannels = {
+            endpoint.address: self._open(endpoint.address, credentials, options, compression)
+            for endpoint in self._endpoints
+        }
 
     def _policy_of(self, method: str) -> Policy:
         """The most specific one: the method's own, its service's, the channel's."""

@@ -22,7 +22,7 @@ from stormproof.core.policy import Policy
 from stormproof.driver import BROKEN_OFF, Run, UnaryUnary
 from stormproof.errors import CallError
 from stormproof.observer import Sent
-from stormproof.replay import Replay
+from stormproof.replay import Replay, of
 from stormproof.subchannels import outcome_of
 
 if TYPE_CHECKING:
@@ -212,9 +212,8 @@ class AnswerStream(grpc.Call, Iterator[Any]):
     def _start(self, start: Start) -> None:
         sent = self._run.started(start)
         self._flight = flight = _Flight(self._run, start.attempt)
-        request = self._request.attempt() if isinstance(self._request, Replay) else self._request
         try:
-            self._attempt = self._on[start.endpoint.address](request, start.timeout, sent, *self._rest)
+            self._attempt = self._on[start.endpoint.address](of(self._request), start.timeout, sent, *self._rest)
         except BaseException:
             flight.told = True
             self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))

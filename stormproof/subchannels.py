@@ -7,11 +7,13 @@ does not know for sure it calls lost.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import grpc
+import grpc.aio
 
 from stormproof.core.check import instance
 from stormproof.core.outcome import Code, Evidence, Outcome
@@ -73,12 +75,17 @@ def open_channel(
     credentials: grpc.ChannelCredentials | None,
     options: Options,
     compression: grpc.Compression | None,
-) -> grpc.Channel:
-    """A grpc channel to one endpoint. It connects with its first call."""
+    *,
+    api: Any = grpc,
+) -> Any:
+    """A channel to one endpoint, made by `api`: grpc, or grpc.aio. It connects with its first call."""
     merged = (*OPTIONS, *options)
     if credentials is None:
-        return grpc.insecure_channel(address, options=merged, compression=compression)
-    return grpc.secure_channel(address, credentials, options=merged, compression=compression)
+        return api.insecure_channel(address, options=merged, compression=compression)
+    return api.secure_channel(address, credentials, options=merged, compression=compression)
+
+
+open_aio_channel = functools.partial(open_channel, api=grpc.aio)
 
 
 def outcome_of(error: Any) -> Outcome:

@@ -16,6 +16,7 @@ from pathlib import Path
 from msgspec import DecodeError, Struct, json
 
 from harness.history import Execution
+from harness.lines import cut_torn_tail, whole_lines
 
 
 class Received(Struct, tag="received", tag_field="event", omit_defaults=True):
@@ -58,7 +59,7 @@ class Journal:
     """Writes one incarnation's records to `path`, having cut off a torn record at its end."""
 
     def __init__(self, path: Path) -> None:
-        _cut_torn_tail(path)
+        cut_torn_tail(path)
         self._pid = os.getpid()
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._received = 0
@@ -133,16 +134,10 @@ def _arrival(record: Received, server: str, at: float) -> Execution:
 
 
 def _records(path: Path) -> list[Record]:
-    *lines, _torn = path.read_bytes().split(b"\n")
     records = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             records.append(_decode(line))
         except DecodeError as error:
             raise ValueError(f"{path}, line {number} is not a record of a journal: {error}") from error
     return records
-
-
-def _cut_torn_tail(path: Path) -> None:
-    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)

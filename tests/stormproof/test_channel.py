@@ -12,7 +12,7 @@ from concurrent import futures
 
 import grpc
 import pytest
-from greeters import Servers, closed_port, named, until
+from greeters import closed_port, named, until
 
 from protos import hello_pb2_grpc
 from stormproof import (
@@ -29,20 +29,6 @@ from stormproof import (
 )
 from stormproof.observer import AttemptBegan
 from stormproof.subchannels import outcome_of
-
-
-@pytest.fixture
-def three():
-    servers = Servers(3)
-    yield servers
-    servers.stop()
-
-
-@pytest.fixture
-def one():
-    servers = Servers(1)
-    yield servers
-    servers.stop()
 
 
 def test_a_generated_stub_works_unchanged_with_all_four_kinds(three):

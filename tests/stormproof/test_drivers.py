@@ -8,7 +8,7 @@ from concurrent import futures
 
 import grpc
 import pytest
-from greeters import DRIVERS, HELLO, Servers, calling, closed_port, until
+from greeters import DRIVERS, HELLO, calling, closed_port, until
 
 from stormproof import Backoff, CallError, Code, Endpoint, Evidence, Hedge, Policy, Retry, RetryBudget, RoundRobin
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected
@@ -19,20 +19,6 @@ CANCELLED = (grpc.FutureCancelledError, futures.CancelledError, asyncio.Cancelle
 @pytest.fixture(params=DRIVERS)
 def driver(request):
     return request.param
-
-
-@pytest.fixture
-def three():
-    servers = Servers(3)
-    yield servers
-    servers.stop()
-
-
-@pytest.fixture
-def one():
-    servers = Servers(1)
-    yield servers
-    servers.stop()
 
 
 def test_calls_are_spread_over_the_endpoints(driver, three):
