@@ -39,10 +39,8 @@ class Streaming(grpc.aio.UnaryStreamMultiCallable, grpc.aio.StreamStreamMultiCal
         self._client_stream = kind == "stream_stream"
         self._resume = configured.checkpoint.resume if configured.checkpoint and not self._client_stream else None
         self._serialize = serializer
-        self._on = {
-            address: getattr(subchannel, kind)(method, None if self._client_stream else serializer, deserializer)
-            for address, subchannel in channel._subchannels.items()
-        }
+        writes = None if self._client_stream else serializer
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, writes, deserializer))
 
     def __call__(  # type: ignore[override] # of either kind
         self,

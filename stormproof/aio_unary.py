@@ -52,10 +52,8 @@ class UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # 
         self._channel = channel
         self._method = method
         self._policy = channel._policy_of(method)
-        self._on = {
-            address: getattr(subchannel, self.kind)(method, serializer, deserializer)
-            for address, subchannel in channel._subchannels.items()
-        }
+        kind = self.kind
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, serializer, deserializer))
 
     def __call__(
         self,

@@ -76,9 +76,12 @@ class Run:
         self._addresses[start.attempt] = start.endpoint.address
         if self.channel._observer is not None:
             self.channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint))
-        if start.sent == 1:
-            return self.metadata
-        return (*(self.metadata or ()), (PREVIOUS, str(start.sent - 1)))  # gRFC A6
+        sent = self.metadata
+        if start.sent > 1:
+            sent = (*(sent or ()), (PREVIOUS, str(start.sent - 1)))  # gRFC A6
+        if self.channel._adds is not None:
+            sent = (*(sent or ()), *self.channel._adds(self.id, start.attempt))
+        return sent
 
     def finished(self, attempt: int, outcome: Outcome, error: Any = None) -> list[Action]:
         if outcome is not OK:
@@ -133,10 +136,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
         self._channel = channel
         self._method = method
         self._policy = channel._policy_of(method)
-        self._on = {
-            address: getattr(subchannel, self.kind)(method, serializer, deserializer, registered)
-            for address, subchannel in channel._subchannels.items()
-        }
+        kind = self.kind
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, serializer, deserializer, registered))
 
     def __call__(
         self,

@@ -2,12 +2,15 @@
 
 An observer is any callable that takes one event. It is called in the thread where the thing happened, outside the
 channel's lock; what it raises surfaces in that thread. Times are seconds of `time.monotonic()`.
+
+One that also has `metadata_for` (`Propagates`) adds to what each attempt sends: a trace context, say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import Outcome
@@ -76,3 +79,12 @@ class Readmitted:
 
 Event = CallBegan | AttemptBegan | AttemptEnded | CallEnded | Ejected | Readmitted
 Observer = Callable[[Event], None]
+
+
+@runtime_checkable
+class Propagates(Protocol):
+    """An observer that adds metadata to what each attempt sends."""
+
+    def metadata_for(self, call: int, attempt: int) -> Sent:
+        """What to add for attempt `attempt` of call `call`; asked right after its AttemptBegan."""
+        ...

@@ -8,6 +8,7 @@ import random
 import re
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,8 +23,8 @@ from stormproof.core.check import complain, instance
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Member, Pool
-from stormproof.observer import Ejected, Event, Observer, Readmitted
-from stormproof.subchannels import Options, transport
+from stormproof.observer import Ejected, Event, Observer, Propagates, Readmitted
+from stormproof.subchannels import Bound, Options, transport
 from stormproof.timers import Timers
 
 #: "/package.Service/Method", or "/package.Service/" for all methods of a service.
@@ -64,6 +65,7 @@ class Shared:
         self._policy = policy
         self._methods = dict(methods or {})
         self._observer = observer
+        self._adds = observer.metadata_for if isinstance(observer, Propagates) else None
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -79,10 +81,28 @@ class Shared:
             changed=self._note if observer is not None else lambda _: None,
         )
         self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}  # on threads only
-        self._subchannels = {
-            endpoint.address: self._open(endpoint.address, credentials, options, compression)
-            for endpoint in self._endpoints
-        }
+        self._transport = (credentials, options, compression)
+        self._subchannels: dict[str, Any] = {}
+        self._opening = threading.Lock()
+        self._bounds: weakref.WeakSet[Bound] = weakref.WeakSet()
+        for endpoint in self._endpoints:
+            self._subchannel(endpoint.address)
+
+    def _subchannel(self, address: str) -> Any:
+        """The channel to one endpoint; opened when first asked for."""
+        with self._opening:
+            found = self._subchannels.get(address)
+            if found is None:
+                self._check_open()
+                found = self._subchannels[address] = self._open(address, *self._transport)
+            return found
+
+    def _bind(self, make: Callable[[Any], Any]) -> Bound:
+        """What makes one method's attempts at each address, of `make(channel to the endpoint)`."""
+        bound = Bound(lambda address: make(self._subchannel(address)))
+        with self._opening:
+            self._bounds.add(bound)
+        return bound
 
     def _policy_of(self, method: str) -> Policy:
         """The most specific one: the method's own, its service's, the channel's."""

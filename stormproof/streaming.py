@@ -71,12 +71,8 @@ class Streaming(grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable): 
         self._resume = configured.checkpoint.resume if configured.checkpoint and kind == "unary_stream" else None
         self._serialize = serializer
         self._client_stream = kind == "stream_stream"
-        self._on = {
-            address: getattr(subchannel, kind)(
-                method, None if self._client_stream else serializer, deserializer, registered
-            )
-            for address, subchannel in channel._subchannels.items()
-        }
+        writes = None if self._client_stream else serializer
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, writes, deserializer, registered))
 
     def __call__(  # type: ignore[override] # of either kind
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -83,6 +83,23 @@ def open_channel(
     if credentials is None:
         return api.insecure_channel(address, options=merged, compression=compression)
     return api.secure_channel(address, credentials, options=merged, compression=compression)
+
+
+class Bound(dict[str, Any]):
+    """By address: what makes one method's attempts there (a multi-callable of grpc's). Made when first asked for."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment] # each is one of its own, held weakly
+
+    def __init__(self, make: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, address: str) -> Any:
+        made = self[address] = self._make(address)
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
 
 open_aio_channel = functools.partial(open_channel, api=grpc.aio)
