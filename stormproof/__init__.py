@@ -4,9 +4,9 @@ from stormproof.channel import Channel
 from stormproof.checkpoints import CheckpointError, CheckpointStore, Mark, StoreInUse, checkpointed
 from stormproof.config import ChannelConfig
 from stormproof.core.balancers import Balancer, LeastRequest, PeakEwma, Picker, RandomChoice, RoundRobin
-from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.failover import Failover
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Checkpoint, Hedge, Policy, Retry
 from stormproof.errors import CallError

@@ -16,10 +16,10 @@ import msgspec
 from stormproof import aio
 from stormproof.channel import Channel
 from stormproof.core.balancers import Balancer, LeastRequest
-from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.check import complain
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.failover import Failover
 from stormproof.core.policy import Policy
 from stormproof.observer import Observer
 from stormproof.shared import configuration, endpoints_of

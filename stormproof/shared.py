@@ -17,10 +17,11 @@ import grpc
 
 from stormproof.connectivity import Connectivity
 from stormproof.core.balancers import Balancer, LeastRequest
-from stormproof.core.breaker import Failover, State
+from stormproof.core.breaker import State
 from stormproof.core.budget import RetryBudget
 from stormproof.core.check import complain, instance
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.failover import Failover
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Member, Pool
 from stormproof.observer import Ejected, Event, Observer, Propagates, Readmitted

@@ -16,50 +16,28 @@ let through as a trial; the trial's outcome alone closes the breaker or opens it
     HALF_OPEN   trial cancelled                  OPEN, due at once
 
 "Too many" is `consecutive` failures in a row (a server that is gone), or a failure rate of `rate` among at least
-`minimum` calls in a window (a server that is half gone). Sources: Envoy's outlier detection, gRFC A50, resilience4j.
+`minimum` calls in a window (a server that is half gone); and both only where chance does not explain them: an endpoint
+that fails as often as its fellows is no outlier, and ejecting it would help nobody. If calls to all of them fail with the
+chance `usual`, then f failures or more among n calls come with a chance of at most exp(-n * KL(f/n, usual)) (Chernoff's
+bound), and that must be under CHANCE. Envoy's and gRPC's rule of standard deviations takes about 5 % of equally good
+hosts for outliers in each sweep. Sources: Envoy's outlier detection, gRFC A50, resilience4j.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass
+from collections.abc import Iterable
 from enum import Enum
+from typing import Protocol
 
-from stormproof.core.check import complain, number, seconds
+from stormproof.core.failover import Failover
 from stormproof.core.outcome import Code, Evidence, Outcome
 
 #: Codes that speak against the endpoint. The others are answers to the caller's request.
 FAILURES = frozenset({
     Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS,
 })  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failover:
-    """When an endpoint is ejected, and for how long. When all are ejected, all are used (panic), not none.
-
-    consecutive   failures in a row that eject (1 to 1000; default 5: hosts that fail 1 % of their calls by chance are
-                  ejected once in 10^10 calls).
-    rate          failure rate that ejects (over 0 to 1), among at least `minimum` calls in the last 5 to 10 seconds.
-    minimum       calls below which the rate says nothing (1 or more).
-    base          seconds of the first ejection. Each further one in a row doubles it, up to `cap` seconds; each is
-                  shortened by up to a fifth at random, so that clients do not come back together.
-
-    `cap` is short because a trial is one call only, and a healed server should have its share again within 2 s.
-    """
-
-    consecutive: int = 5
-    rate: float = 0.4
-    minimum: int = 20
-    base: float = 0.5
-    cap: float = 1.5
-
-    def __post_init__(self) -> None:
-        problems = number("consecutive", self.consecutive, 1, 1000, unit="failures in a row", whole=True)
-        problems += number("rate", self.rate, 0.01, 1, unit="fraction of calls")
-        problems += number("minimum", self.minimum, 1, unit="calls", whole=True)
-        problems += seconds("base", self.base, low=0.001) + seconds("cap", self.cap, low=0.001)
-        complain(self, problems)
 
 
 class State(Enum):
@@ -72,6 +50,67 @@ class State(Enum):
 
 #: Half of the window over which the failure rate is taken, in seconds.
 HALF_WINDOW = 5.0
+#: What chance must be less likely than to be ruled out. An endpoint is looked at with each failure, often in a window.
+CHANCE = 1e-8
+#: What every endpoint is taken to fail at least, and how many calls that presumption weighs while little is known.
+USUAL, PRESUMED = 0.01, 5.0
+#: Standard errors by which their failure rate is taken to be higher than seen.
+WIDE = 3.0
+
+
+def by_chance(failed: int, seen: int, usual: float) -> bool:
+    """Whether so many failures of so many calls may be chance, where each fails with the chance `usual`."""
+    share = failed / seen
+    if share <= usual:
+        return True
+    divergence = share * math.log(share / usual)
+    if failed < seen:
+        divergence += (1.0 - share) * math.log((1.0 - share) / (1.0 - usual))
+    return seen * divergence < -math.log(CHANCE)
+
+
+class Fellows(Protocol):
+    """What a breaker asks about the other endpoints."""
+
+    def usual_rate(self, breaker: Breaker, now: float) -> float:
+        """What share of its calls a good one of them fails just now."""
+        ...
+
+    def may_eject(self) -> bool:
+        """Whether enough of them are left to eject one more."""
+        ...
+
+
+class Nobody:
+    """The fellows of an endpoint that is alone."""
+
+    def usual_rate(self, breaker: Breaker, now: float) -> float:  # noqa: ARG002
+        return USUAL
+
+    def may_eject(self) -> bool:
+        return True
+
+
+NOBODY = Nobody()
+
+
+def usual_rate(counts: Iterable[tuple[int, int]]) -> float:
+    """What share of its calls a good one of some endpoints fails, of the failures and calls of each.
+
+    It is that of the better half: if two of three are down, these are outliers, not the third.
+    """
+    known = sorted((count for count in counts if count[1]), key=_share)
+    better = known[: (len(known) + 1) // 2]
+    failed = sum(count[0] for count in better)
+    seen = sum(count[1] for count in better) + PRESUMED
+    share = (failed + USUAL * PRESUMED) / seen
+    if failed:  # they may fail more often than it looks, and they were picked for failing little
+        share += WIDE * math.sqrt(share * (1.0 - share) / seen)
+    return min(1.0, max(USUAL, share))
+
+
+def _share(count: tuple[int, int]) -> float:
+    return count[0] / count[1]
 
 
 class Breaker:
@@ -92,7 +131,16 @@ class Breaker:
         self._seen = self._failed = self._seen_before = self._failed_before = 0
         self._turn = 0.0
 
-    def finished(self, outcome: Outcome, started: float, now: float, rng: random.Random, *, trial: bool) -> bool:
+    def finished(
+        self,
+        outcome: Outcome,
+        started: float,
+        now: float,
+        rng: random.Random,
+        *,
+        trial: bool,
+        fellows: Fellows = NOBODY,
+    ) -> bool:
         """An attempt that began at `started` ended. Returns whether the state changed."""
         if outcome.code is Code.CANCELLED or outcome.ours:
             return self._cancelled(now, trial)
@@ -107,17 +155,29 @@ class Breaker:
             self._row = 0
             return False
         self._row += 1
-        return self._too_many(outcome) and self._open(now, rng)
+        return self._too_many(outcome, fellows, now) and fellows.may_eject() and self._open(now, rng)
 
     def trial(self) -> None:
         """Its wait is over and the next call is its trial."""
         self.state = State.HALF_OPEN
 
-    def _too_many(self, outcome: Outcome) -> bool:
-        if outcome.evidence is Evidence.NEVER_SENT or self._row >= self._config.consecutive:
+    def recent(self, now: float) -> tuple[int, int]:
+        """Failures and calls in the last 5 to 10 seconds."""
+        if now < self._turn:
+            return self._failed + self._failed_before, self._seen + self._seen_before
+        return (self._failed, self._seen) if now < self._turn + HALF_WINDOW else (0, 0)
+
+    def _too_many(self, outcome: Outcome, fellows: Fellows, now: float) -> bool:
+        if outcome.evidence is Evidence.NEVER_SENT:
             return True
-        seen, failed = self._seen + self._seen_before, self._failed + self._failed_before
-        return seen >= self._config.minimum and failed >= seen * self._config.rate
+        row, config = self._row, self._config
+        failed, seen = self.recent(now)
+        gone = row >= config.consecutive
+        half_gone = seen >= config.minimum and failed >= seen * config.rate
+        if not gone and not half_gone:
+            return False
+        usual = fellows.usual_rate(self, now)
+        return (gone and not by_chance(row, row, usual)) or (half_gone and not by_chance(failed, seen, usual))
 
     def _count(self, now: float, failed: bool) -> None:
         if now >= self._turn:

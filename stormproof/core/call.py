@@ -85,17 +85,27 @@ class State(Enum):
 class Call:
     """One call. `timeout` is the caller's own, in seconds; the smaller of it and the policy's wins.
 
-    `resumable`: a further attempt continues where the last one broke, so that repeating does no harm.
+    `resumable`: a further attempt continues where the last one broke, so that repeating does no harm. `key` is what a
+    keyed balancer chooses by.
     """
 
     __slots__ = (
-        "_committed", "_copies", "_failure", "_flights", "_policy", "_pool", "_resumable", "_rounds", "_sent",
+        "_committed", "_copies", "_failure", "_flights", "_key", "_policy", "_pool", "_resumable", "_rounds", "_sent",
         "_timeout", "_tried",
         "attempts", "deadline", "state", "wake_at",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, policy: Policy, timeout: float | None = None, *, resumable: bool = False) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        policy: Policy,
+        timeout: float | None = None,
+        *,
+        resumable: bool = False,
+        key: str | None = None,
+    ) -> None:
         self._pool = pool
+        self._key = key
         self._resumable = resumable
         self._committed = False
         self._policy = policy
@@ -121,6 +131,9 @@ class Call:
                     Finish(0, Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"))
                 ]
             self.deadline = now + self._timeout
+        if not self._pool.members:
+            self.state = State.DONE
+            return [Finish(0, Outcome(Code.UNAVAILABLE, Evidence.NEVER_SENT, "the channel has no endpoints"))]
         return [self._start(now)]
 
     def finished(self, attempt: int, outcome: Outcome, now: float) -> list[Action]:
@@ -177,7 +190,7 @@ class Call:
 
     def _start(self, now: float) -> Start:
         flying = [flight.member for flight in self._flights.values()]
-        flight = self._pool.begin(now, self._tried + flying if flying else self._tried)
+        flight = self._pool.begin(now, self._tried + flying if flying else self._tried, self._key)
         self.state = State.RUNNING
         self.attempts += 1
         self._sent += 1

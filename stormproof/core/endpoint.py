@@ -12,13 +12,15 @@ class Endpoint:
     """One address to call, "host:port" or anything else that gRPC resolves to one server ("unix:/path").
 
     `weight` is its share relative to the others (0: never while another can serve). `priority` is its tier: an endpoint
-    of priority 1 serves only when none of priority 0 can. Raises ValueError for an empty address, a negative or
-    infinite weight, a negative priority.
+    of priority 1 serves only when none of priority 0 can (Failover(spill=) makes that gradual). `zone` is where it is, for
+    clients that prefer what is near (Failover(zone=)). Raises ValueError for an empty address, a negative or infinite
+    weight, a negative priority.
     """
 
     address: str
     weight: float = 1.0
     priority: int = 0
+    zone: str = ""
 
     def __post_init__(self) -> None:
         problems = []
@@ -26,6 +28,8 @@ class Endpoint:
             problems.append(f"address must be a text such as '10.0.0.1:50051'; got {self.address!r}")
         problems += number("weight", self.weight, 0, 1e12, unit="share relative to the other endpoints")
         problems += number("priority", self.priority, 0, 1000, unit="tier, 0 serves first", whole=True)
+        if not isinstance(self.zone, str):
+            problems.append(f"zone must be a text, such as 'eu-1a', or '' for none; got {self.zone!r}")
         complain(self, problems)
 
     @staticmethod

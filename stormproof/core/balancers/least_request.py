@@ -40,7 +40,7 @@ class LeastRequest:
 
 
 def _load(member: Member) -> float:
-    return (member.in_flight + 1) / (member.endpoint.weight or 1.0)
+    return (member.in_flight + 1) / (member.weight or 1.0)
 
 
 class _ChoicesPicker(Unloaded):
@@ -58,7 +58,7 @@ class _ChoicesPicker(Unloaded):
         if eligible.even:
             if other.in_flight < best.in_flight:
                 best = other
-        elif other.in_flight / other.endpoint.weight < best.in_flight / best.endpoint.weight:
+        elif other.in_flight / other.weight < best.in_flight / best.weight:
             best = other
         if self._choices > 2 and len(members) > 2:
             return self._further(eligible, best, other)
@@ -73,7 +73,7 @@ class _ChoicesPicker(Unloaded):
             drawn = eligible.draw(self._rng)
             if drawn not in seen:
                 seen.add(drawn)
-                if drawn.in_flight / (drawn.endpoint.weight or 1.0) < best.in_flight / (best.endpoint.weight or 1.0):
+                if drawn.in_flight / (drawn.weight or 1.0) < best.in_flight / (best.weight or 1.0):
                     best = drawn
         return best
 

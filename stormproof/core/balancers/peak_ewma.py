@@ -68,7 +68,7 @@ class _PeakEwmaPicker:
         assert isinstance(two, PeakEwmaLoad)
         cost, other = one.cost(now), two.cost(now)
         if not eligible.even:
-            cost, other = cost / first.endpoint.weight, other / second.endpoint.weight
+            cost, other = cost / first.weight, other / second.weight
         if cost > other:
             return first if self._anyway(one, cost / other if other else math.inf, now) else second
         return second if self._anyway(two, other / cost if cost else math.inf, now) else first

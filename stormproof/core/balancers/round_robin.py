@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stormproof.core.balancers.base import Picker, Unloaded
+from stormproof.core.eligible import WEIGHTS
 
 if TYPE_CHECKING:
     from stormproof.core.eligible import Eligible
@@ -27,34 +28,55 @@ class RoundRobin:
         return _RoundRobinPicker(rng)
 
 
+class _Turns:
+    """Whose turn it is in one tier."""
+
+    __slots__ = ("credit", "place", "places")
+
+    def __init__(self, place: float) -> None:
+        self.place = place  # where all groups start, as a fraction of them
+        self.places: dict[float, int] = {}  # by weight: whose turn it is in the group
+        self.credit: dict[float, int] = {}  # by weight, for the groups
+
+    def forget(self, eligible: Eligible) -> None:
+        """Weights that come and go (slow start, load reports) must not pile up."""
+        if len(self.credit) + len(self.places) > 4 * WEIGHTS:
+            there = {member.weight for member in eligible.members}
+            self.credit = {weight: credit for weight, credit in self.credit.items() if weight in there}
+            self.places = {weight: place for weight, place in self.places.items() if weight in there}
+
+
 class _RoundRobinPicker(Unloaded):
-    __slots__ = ("_credit", "_places", "_rng")
+    __slots__ = ("_rng", "_turns")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._credit: dict[float, int] = {}  # by weight, for the groups
-        self._places: dict[float, int] = {}  # by weight: whose turn it is in the group
+        self._turns: dict[int, _Turns] = {}  # by tier
 
     def pick(self, eligible: Eligible, now: float) -> Member:  # noqa: ARG002
-        group = eligible.members if eligible.even else self._smooth(eligible)
-        weight = group[0].endpoint.weight
-        place = self._places.get(weight)
+        turns = self._turns.get(eligible.tier)
+        if turns is None:
+            turns = self._turns[eligible.tier] = _Turns(self._rng.random())
+        group = eligible.members if eligible.even else self._smooth(eligible, turns)
+        weight = group[0].weight
+        place = turns.places.get(weight)
         if place is None:
-            place = int(self._rng.random() * len(group))
+            turns.forget(eligible)
+            place = int(turns.place * len(group))
         place %= len(group)
-        self._places[weight] = place + 1
+        turns.places[weight] = place + 1
         return group[place]
 
-    def _smooth(self, eligible: Eligible) -> tuple[Member, ...]:
-        credit = self._credit
+    def _smooth(self, eligible: Eligible, turns: _Turns) -> tuple[Member, ...]:
+        credit = turns.credit
         best: tuple[Member, ...] = ()
         most = None
         turn = 0
         for share, group in eligible.groups:
-            weight = group[0].endpoint.weight
+            weight = group[0].weight
             credit[weight] = have = credit.get(weight, 0) + share
             turn += share
             if most is None or have > most:
                 most, best = have, group
-        credit[best[0].endpoint.weight] -= turn
+        credit[best[0].weight] -= turn
         return best

@@ -6,9 +6,9 @@ import random
 from typing import Any
 
 from stormproof.core.balancers import RoundRobin
-from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.failover import Failover
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.pool import Pool
 

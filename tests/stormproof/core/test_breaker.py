@@ -7,8 +7,9 @@ import random
 import pytest
 from machines import ANSWERED, CANCELLED, LOST, REFUSED, WRONG, pool_of
 
-from stormproof.core.breaker import Breaker, Failover, State
+from stormproof.core.breaker import Breaker, State
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.failover import Failover
 from stormproof.core.outcome import OK
 
 RNG = random.Random(1)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, pool_of
 
 from stormproof.core.balancers import PeakEwma
-from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.call import Call, Cancel, Finish, Start, State
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.failover import Failover
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Hedge, Policy, Retry
 

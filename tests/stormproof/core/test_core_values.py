@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from stormproof.core.balancers import PeakEwma
-from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.failover import Failover
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Policy, Retry
 
