@@ -7,6 +7,7 @@ answer, stormproof.aio_streaming for those with many.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -28,7 +29,18 @@ class Channel(Shared, grpc.aio.Channel):
     event loop. Calls raise `AioCallError`; a cancelled one raises `asyncio.CancelledError`, as in grpc.aio.
     """
 
-    _open = staticmethod(open_aio_channel)
+    _loop: asyncio.AbstractEventLoop | None = None  # in which it is used
+
+    def _open(self, *arguments: Any) -> grpc.aio.Channel:
+        with contextlib.suppress(RuntimeError):  # made outside of one, as grpc.aio allows
+            self._loop = asyncio.get_running_loop()
+        channel: grpc.aio.Channel = open_aio_channel(*arguments)
+        return channel
+
+    def _close_subchannel(self, subchannel: grpc.aio.Channel) -> None:
+        """From any thread: the resolver's, too. Without a loop, dropping it closes it."""
+        if self._loop is not None and not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(subchannel.close(), self._loop)
 
     def unary_unary(
         self,
@@ -68,14 +80,14 @@ class Channel(Shared, grpc.aio.Channel):
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The state of the best connected endpoint."""
-        return best(subchannel.get_state(try_to_connect) for subchannel in self._subchannels.values())
+        return best(subchannel.get_state(try_to_connect) for subchannel in self._all_subchannels().values())
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Returns once the state is another one than `last_observed_state`."""
         while self.get_state() is last_observed_state:
             changes = [
                 asyncio.ensure_future(subchannel.wait_for_state_change(subchannel.get_state()))
-                for subchannel in self._subchannels.values()
+                for subchannel in self._all_subchannels().values()
             ]
             try:
                 await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
@@ -91,6 +103,8 @@ class Channel(Shared, grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """Closes every connection; calls in flight may end within `grace` seconds, then they are cancelled."""
         self._closed.set()
+        if self._resolution is not None:
+            self._resolution.close()
         await asyncio.gather(*(subchannel.close(grace) for subchannel in self._subchannels.values()))
 
     async def __aenter__(self) -> Channel:

@@ -24,7 +24,8 @@ from stormproof.subchannels import open_channel
 class Channel(Shared, grpc.Channel):
     """A channel that balances over `endpoints` and keeps each method's policy.
 
-    endpoints    addresses ("host:port") or `Endpoint`s, at least one, all different.
+    endpoints    addresses ("host:port") or `Endpoint`s, at least one, all different; or a `Resolver` that finds them: `Dns`,
+                 `File`, `Polled`, `Subset`. Calls wait for its first answer, within their deadline.
     balancer     who is called: LeastRequest() unless told otherwise.
     policy       what every method may do; `methods` replaces it for single ones, by full name ("/pkg.Service/Method"), and
                  for all of a service ("/pkg.Service/"). The most specific one counts, whole, as in a gRPC service config.
@@ -39,7 +40,12 @@ class Channel(Shared, grpc.Channel):
     Safe for use from many threads. Not for use across a fork: make it after forking.
     """
 
-    _open = staticmethod(open_channel)
+    def _open(self, *arguments: Any) -> grpc.Channel:
+        channel: grpc.Channel = open_channel(*arguments)
+        return channel
+
+    def _close_subchannel(self, subchannel: grpc.Channel) -> None:
+        subchannel.close()
 
     def unary_unary(
         self,
@@ -85,16 +91,18 @@ class Channel(Shared, grpc.Channel):
         self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
     ) -> None:
         """Tells `callback` the state of the channel now and whenever it changes: that of its best endpoint."""
-        self._watchers[callback] = Connectivity(self._subchannels, callback, bool(try_to_connect))
+        self._watchers[callback] = Connectivity(self._all_subchannels(), callback, bool(try_to_connect))
 
     def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
         watcher = self._watchers.pop(callback, None)
         if watcher is not None:
-            watcher.stop(self._subchannels)
+            watcher.stop()
 
     def close(self) -> None:
         """Ends calls in flight with CANCELLED and closes every connection. A second close does nothing."""
         self._closed.set()
+        if self._resolution is not None:
+            self._resolution.close()
         self._timers.close()
         for callback in list(self._watchers):
             self.unsubscribe(callback)

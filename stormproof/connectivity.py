@@ -14,8 +14,8 @@ _BEST = (
 
 
 def best(states: Iterable[grpc.ChannelConnectivity]) -> grpc.ChannelConnectivity:
-    """The state of the whole, of the states of its parts."""
-    return min(states, key=_BEST.index)
+    """The state of the whole, of the states of its parts; IDLE without any."""
+    return min(states, key=_BEST.index, default=grpc.ChannelConnectivity.IDLE)
 
 
 class Connectivity:
@@ -28,16 +28,36 @@ class Connectivity:
         try_to_connect: bool,
     ) -> None:
         self._callback = callback
-        self._states = dict.fromkeys(subchannels, grpc.ChannelConnectivity.IDLE)
+        self._try_to_connect = try_to_connect
+        self._states: dict[str, grpc.ChannelConnectivity] = {}
         self._told: grpc.ChannelConnectivity | None = None
         self._lock = threading.Lock()
-        self._mine = {address: self._hears(address) for address in subchannels}
-        for address, subchannel in subchannels.items():
-            subchannel.subscribe(self._mine[address], try_to_connect)
+        self._mine: dict[str, tuple[grpc.Channel, Callable[[grpc.ChannelConnectivity], None]]] = {}
+        self.follow(subchannels)
+
+    def follow(self, subchannels: Mapping[str, grpc.Channel]) -> None:
+        """From now on these are the parts."""
+        with self._lock:
+            left = [self._mine.pop(address) for address in set(self._mine) - set(subchannels)]
+            for address in set(self._states) - set(subchannels):
+                del self._states[address]
+            came = {
+                address: (subchannel, self._hears(address))
+                for address, subchannel in subchannels.items()
+                if address not in self._mine
+            }
+            self._mine.update(came)
+            self._states.update(dict.fromkeys(came, grpc.ChannelConnectivity.IDLE))
+        for subchannel, hears in left:
+            subchannel.unsubscribe(hears)
+        for subchannel, hears in came.values():
+            subchannel.subscribe(hears, self._try_to_connect)
 
     def _hears(self, address: str) -> Callable[[grpc.ChannelConnectivity], None]:
         def changed(state: grpc.ChannelConnectivity) -> None:
             with self._lock:
+                if address not in self._states:
+                    return  # it has left
                 self._states[address] = state
                 now = best(self._states.values())
                 if now is self._told:
@@ -47,6 +67,5 @@ class Connectivity:
 
         return changed
 
-    def stop(self, subchannels: Mapping[str, grpc.Channel]) -> None:
-        for address, subchannel in subchannels.items():
-            subchannel.unsubscribe(self._mine[address])
+    def stop(self) -> None:
+        self.follow({})

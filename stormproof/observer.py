@@ -77,7 +77,51 @@ class Readmitted:
     endpoint: Endpoint
 
 
-Event = CallBegan | AttemptBegan | AttemptEnded | CallEnded | Ejected | Readmitted
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """`endpoint` is one of the channel's from now on: its resolver found it."""
+
+    at: float
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """`endpoint` is none of the channel's any more. Attempts in flight on it finish."""
+
+    at: float
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """The resolver had no usable answer, for this reason. The endpoints that are known stay."""
+
+    at: float
+    problem: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class HealthChanged:
+    """Asked for its health, `endpoint` says that it can serve, or that it cannot, or says nothing any more."""
+
+    at: float
+    endpoint: Endpoint
+    serving: bool
+
+
+Event = (
+    CallBegan
+    | AttemptBegan
+    | AttemptEnded
+    | CallEnded
+    | Ejected
+    | Readmitted
+    | Joined
+    | Left
+    | Unresolved
+    | HealthChanged
+)
 Observer = Callable[[Event], None]
 
 

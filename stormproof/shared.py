@@ -24,7 +24,8 @@ from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Member, Pool
-from stormproof.observer import Ejected, Event, Observer, Propagates, Readmitted
+from stormproof.observer import Ejected, Event, Joined, Left, Observer, Propagates, Readmitted, Unresolved
+from stormproof.resolver import Resolution, Resolver, wrong_with
 from stormproof.subchannels import Bound, Options, transport
 from stormproof.timers import Timers
 
@@ -38,11 +39,12 @@ class Shared:
     The arguments are explained at `Channel`. `_open` makes the channel of one endpoint: grpc's, or grpc.aio's.
     """
 
-    _open: Callable[..., Any]
+    _open: Callable[..., Any]  # of an address and the transport's arguments
+    _close_subchannel: Callable[[Any], None]
 
     def __init__(
         self,
-        endpoints: Sequence[Endpoint | str],
+        endpoints: Sequence[Endpoint | str] | Resolver,
         *,
         balancer: Balancer = LeastRequest(),  # noqa: B008 - a frozen value
         policy: Policy = Policy(),  # noqa: B008
@@ -55,7 +57,7 @@ class Shared:
         observer: Observer | None = None,
         seed: int | None = None,
     ) -> None:
-        self._endpoints, problems = endpoints_of(endpoints)
+        fixed, problems = endpoints_of(endpoints)
         problems += configuration(balancer=balancer, policy=policy, methods=methods, failover=failover, budget=budget)
         problems += transport(credentials, options, compression)
         if observer is not None and (isinstance(observer, type) or not callable(observer)):
@@ -73,21 +75,42 @@ class Shared:
         self._timers = Timers()
         self._notices: deque[Event] = deque()
         self._abandoned: deque[Callable[[], None]] = deque()  # of streams that were dropped: see AnswerStream.__del__
+        self._resolution: Resolution | None = None
         self._pool = Pool(
-            self._endpoints,
+            fixed,
             balancer=balancer,
             failover=failover,
             budget=budget,
             rng=random.Random(seed),
-            changed=self._note if observer is not None else lambda _: None,
+            changed=self._note,
         )
         self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}  # on threads only
         self._transport = (credentials, options, compression)
         self._subchannels: dict[str, Any] = {}
         self._opening = threading.Lock()
         self._bounds: weakref.WeakSet[Bound] = weakref.WeakSet()
-        for endpoint in self._endpoints:
+        for endpoint in fixed:
             self._subchannel(endpoint.address)
+        if isinstance(endpoints, Resolver):
+            self._resolution = Resolution(endpoints, self._resolved, self._unresolved)
+
+    def _resolved(self, endpoints: list[Endpoint]) -> None:
+        """The resolver found these. It calls in its own thread."""
+        now = time.monotonic()
+        with self._lock:
+            came, left = self._pool.update(endpoints, now)
+        self._let_go()
+        for watcher in list(self._watchers.values()):
+            watcher.follow(self._all_subchannels())
+        for endpoint in came:
+            self._tell(Joined(now, endpoint))
+        for endpoint in left:
+            self._tell(Left(now, endpoint))
+
+    def _unresolved(self, problem: Exception) -> None:
+        with self._lock:
+            self._pool.problem = f"the channel has no endpoints: {problem}"
+        self._tell(Unresolved(time.monotonic(), problem))
 
     def _subchannel(self, address: str) -> Any:
         """The channel to one endpoint; opened when first asked for."""
@@ -98,12 +121,33 @@ class Shared:
                 found = self._subchannels[address] = self._open(address, *self._transport)
             return found
 
+    def _all_subchannels(self) -> dict[str, Any]:
+        """Those to all endpoints there are now, by address."""
+        return {member.endpoint.address: self._subchannel(member.endpoint.address) for member in self._pool.members}
+
     def _bind(self, make: Callable[[Any], Any]) -> Bound:
         """What makes one method's attempts at each address, of `make(channel to the endpoint)`."""
         bound = Bound(lambda address: make(self._subchannel(address)))
         with self._opening:
             self._bounds.add(bound)
         return bound
+
+    def _let_go(self) -> None:
+        """Closes the channels to endpoints that have left and on which nothing is in flight any more."""
+        pool = self._pool
+        while pool.drained:
+            with self._lock:
+                addresses = {member.endpoint.address for member in pool.drained}
+                pool.drained.clear()
+                with self._opening:
+                    gone = [a for a in addresses if not pool.knows(a)]  # another one may have come there
+                    subchannels = [self._subchannels.pop(address, None) for address in gone]
+                    for bound in self._bounds:
+                        for address in gone:
+                            bound.pop(address, None)
+            for subchannel in subchannels:
+                if subchannel is not None:
+                    self._close_subchannel(subchannel)
 
     def _policy_of(self, method: str) -> Policy:
         """The most specific one: the method's own, its service's, the channel's."""
@@ -118,9 +162,12 @@ class Shared:
         """Runs inside the lock: what the pool says is told to the observer later."""
         breaker, now = member.breaker, time.monotonic()
         opened = breaker.state is State.OPEN
-        self._notices.append(
-            Ejected(now, member.endpoint, breaker.until - now) if opened else Readmitted(now, member.endpoint)
-        )
+        if opened and self._resolution is not None:
+            self._resolution.soon()  # it may have moved
+        if self._observer is not None:
+            self._notices.append(
+                Ejected(now, member.endpoint, breaker.until - now) if opened else Readmitted(now, member.endpoint)
+            )
 
     def _tell(self, event: Event) -> None:
         if self._observer is not None:
@@ -163,8 +210,10 @@ def _methods(methods: object) -> list[str]:
     return problems
 
 
-def endpoints_of(endpoints: Sequence[Endpoint | str]) -> tuple[list[Endpoint], list[str]]:
-    """The endpoints, and what is wrong with them."""
+def endpoints_of(endpoints: object) -> tuple[list[Endpoint], list[str]]:
+    """The endpoints of a fixed list (none of a resolver), and what is wrong with them."""
+    if isinstance(endpoints, Resolver):
+        return [], wrong_with(endpoints)
     if isinstance(endpoints, str):
         return [], [f"endpoints must be a list of addresses; got the text {endpoints!r} (put it in brackets)"]
     if isinstance(endpoints, Mapping) or not isinstance(endpoints, Iterable):

@@ -122,18 +122,18 @@ class Call:
         self.state = State.NEW
         self.wake_at: float | None = None
 
-    def begin(self, now: float) -> list[Action]:
-        """The caller calls."""
+    def begin(self, now: float, waited: float = 0.0) -> list[Action]:
+        """The caller called `waited` seconds ago: it had to wait for the first endpoints."""
         if self._timeout is not None:
-            if self._timeout <= 0:
+            self.deadline = now - waited + self._timeout
+            if self.deadline <= now:
                 self.state = State.DONE
                 return [
                     Finish(0, Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"))
                 ]
-            self.deadline = now + self._timeout
         if not self._pool.members:
             self.state = State.DONE
-            return [Finish(0, Outcome(Code.UNAVAILABLE, Evidence.NEVER_SENT, "the channel has no endpoints"))]
+            return [Finish(0, Outcome(Code.UNAVAILABLE, Evidence.NEVER_SENT, self._pool.problem))]
         return [self._start(now)]
 
     def finished(self, attempt: int, outcome: Outcome, now: float) -> list[Action]:

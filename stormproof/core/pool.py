@@ -91,7 +91,7 @@ class Pool:
     __slots__ = (
         "_by_address", "_count", "_counted_at", "_counts", "_due", "_ejected", "_eligible", "_failover", "_leaving", "_reports",
         "_slow_start", "_tiers", "_weigh_at",
-        "account", "changed", "drained", "members", "picker", "rng",
+        "account", "changed", "drained", "members", "picker", "problem", "rng",
     )  # fmt: skip
 
     def __init__(
@@ -116,6 +116,7 @@ class Pool:
         self._count = 0
         self.members: list[Member] = []
         self.drained: list[Member] = []
+        self.problem = "the channel has no endpoints"  # why, while that is so
         self._by_address: dict[str, Member] = {}
         self._leaving: dict[str, Member] = {}  # with attempts still in flight
         self._due: list[tuple[float, int, Member]] = []  # when the trial of an ejected member is due; a heap
