@@ -31,8 +31,8 @@ class Failover:
 
     `cap` is short because a trial is one call only, and a healed server should have its share again within 2 s. Of equally
     good endpoints, whatever share of their calls fails, at most 1 in 10,000 is ejected wrongly in 10 s (at 100 calls and
-    more each), and 99 in 100 that fail half their calls are found within 20 s: benchmarks/ejection.py measures it. Sources: Envoy's outlier detection, priority
-    levels and panic threshold; gRFC A50.
+    more each), and 99 in 100 that fail half their calls are found within 20 s: benchmarks/ejection.py measures it. Sources:
+    Envoy's outlier detection, priority levels and panic threshold; gRFC A50.
     """
 
     consecutive: int = 5
