@@ -37,6 +37,8 @@ def page() -> str:
     parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often")))
     shipped = [getattr(stormproof, name) for name in ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma")]
     parts.append(_section("Balancers", "Who is called.", shipped))
+    sources = [getattr(stormproof, name) for name in ("Dns", "File", "Polled", "Subset")]
+    parts.append(_section("Resolvers", "Where endpoints come from.", sources))
     configuration = ("Endpoint", "Policy", "Retry", "Backoff", "RetryBudget", "Failover")
     parts.append(_section("Policies", "What a call may do.", [getattr(stormproof, name) for name in configuration]))
     return "\n".join(parts)
@@ -53,8 +55,8 @@ def _functions(*names: str) -> list[Any]:
 
 def _spelled(thing: Any) -> str:
     if isinstance(thing, type):
-        positional = [_argument(field) for field in fields(thing) if not field.kw_only]
-        keywords = [_argument(field) for field in fields(thing) if field.kw_only]
+        positional = [_argument(field) for field in fields(thing) if field.init and not field.kw_only]
+        keywords = [_argument(field) for field in fields(thing) if field.init and field.kw_only]
         return f"{thing.__name__}({', '.join([*positional, *(['*', *keywords] if keywords else [])])})"
     if inspect.isfunction(thing):
         names = [

@@ -10,10 +10,12 @@ from stormproof.core.failover import Failover
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Checkpoint, Hedge, Policy, Retry
 from stormproof.errors import CallError
+from stormproof.resolver import Dns, File, Polled, Resolver, Subset
 from stormproof.service_config import from_service_config
 
 __all__ = [
-    "Channel", "ChannelConfig", "from_service_config", "Endpoint", "CallError", "Code", "Evidence", "Outcome",
+    "Channel", "ChannelConfig", "from_service_config", "Endpoint", "Resolver", "Dns", "File", "Polled", "Subset",
+    "CallError", "Code", "Evidence", "Outcome",
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
     "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
     "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed",

@@ -22,6 +22,7 @@ from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
 from stormproof.core.policy import Policy
 from stormproof.observer import Observer
+from stormproof.resolver import Resolver, wrong_with
 from stormproof.shared import configuration, endpoints_of
 from stormproof.values import Codec
 
@@ -34,11 +35,12 @@ _CODEC = Codec("stormproof")
 class ChannelConfig:
     """Everything that a `Channel` is made of and that is data. Its fields are the arguments of `Channel`, of the same names.
 
-    `endpoints` becomes a tuple of `Endpoint`s and `options` one of pairs; an option's value is a text or a whole number.
-    A balancer of one's own is a dataclass at the top of its module. Raises ValueError that names every bad argument.
+    `endpoints`, unless it is a `Resolver`, becomes a tuple of `Endpoint`s and `options` one of pairs; an option's value is
+    a text or a whole number. A balancer or resolver of one's own is a dataclass at the top of its module. Raises
+    ValueError that names every bad argument.
     """
 
-    endpoints: Sequence[Endpoint | str]
+    endpoints: Sequence[Endpoint | str] | Resolver
     balancer: Balancer = field(default_factory=LeastRequest)
     policy: Policy = field(default_factory=Policy)
     methods: Mapping[str, Policy] = field(default_factory=dict)
@@ -48,7 +50,7 @@ class ChannelConfig:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        endpoints, problems = endpoints_of(self.endpoints)
+        endpoints, problems = _source(self.endpoints)
         methods = self.methods if isinstance(self.methods, Mapping) else {}
         if methods is not self.methods:
             problems.append(f"methods must be a dict of policies by method; got {self.methods!r}")
@@ -59,7 +61,7 @@ class ChannelConfig:
         if self.seed is not None and (not isinstance(self.seed, int) or isinstance(self.seed, bool)):
             problems.append(f"seed must be a whole number, or None for another one each time; got {self.seed!r}")
         complain(self, problems)
-        object.__setattr__(self, "endpoints", tuple(endpoints))
+        object.__setattr__(self, "endpoints", endpoints)
         object.__setattr__(self, "methods", dict(methods))
         object.__setattr__(self, "options", tuple((name, value) for name, value in self.options))
 
@@ -129,6 +131,14 @@ def _header(data: dict[str, Any]) -> list[str]:
     if kind != ChannelConfig.__name__:
         problems.append(f"type must be '{ChannelConfig.__name__}'; got {kind!r}")
     return problems
+
+
+def _source(endpoints: Sequence[Endpoint | str] | Resolver) -> tuple[tuple[Endpoint, ...] | Resolver, list[str]]:
+    """Where endpoints come from, and what is wrong with that."""
+    if isinstance(endpoints, Resolver):
+        return endpoints, wrong_with(endpoints)
+    members, problems = endpoints_of(endpoints)
+    return tuple(members), problems
 
 
 def _options(options: object) -> list[str]:

@@ -37,7 +37,7 @@ MOST = 5
 
 #: gRPC's spelling of a name to be resolved; the empty part is the DNS server, which cannot be chosen here.
 _SCHEME = "dns:///"
-_HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|(?P<name>[^\s:/\[\]]+)):(?P<port>\d{1,5})")
+_HOST_AND_PORT = re.compile(r"(?:\[(?P<ipv6>[^\s\[\]]+)\]|(?P<name>[^\s:/\[\]]+)):(?P<port>[0-9]{1,5})")
 #: The beginning of a JSON list or object, and not of "[::1]:50051".
 _JSON = re.compile(r"\s*(\{|\[\s*([\"{\]]|$))")
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -104,7 +104,7 @@ def _target(target: object) -> list[str]:
     if match is None:
         way_out = "say the port, too: there is no usual one"
         if "/" in plain:
-            way_out = f"leave away what is neither; only {_SCHEME!r} may stand before it"
+            way_out = f"leave out what is neither; only {_SCHEME!r} may stand before it"
         elif plain.count(":") > 1:
             way_out = "put an IPv6 address in brackets, such as '[::1]:50051'"
         return [f"{must}; got {target!r} ({way_out})"]
@@ -140,7 +140,7 @@ class File:
     Write a new file beside it and rename that over it: a reader then sees the old one or the new one, and nothing between.
     """
 
-    path: str
+    path: str | os.PathLike[str]
     _: KW_ONLY
     period: float = 1.0
 
@@ -157,7 +157,7 @@ class File:
         try:
             with open(self.path, "rb") as file:
                 text = file.read().decode("utf-8-sig")
-            found, problems = endpoints_in(_entries(text, self.path))
+            found, problems = endpoints_in(_entries(text, os.fspath(self.path)))
         except OSError as error:
             said = f"{error.strerror or error} ({os.path.abspath(self.path)}: is the path right, and may this process read it?)"
             raise ResolutionError(f"{_named(self)}: {said}") from error
@@ -209,6 +209,7 @@ class Polled:
         complain(self, problems)
 
     def resolve(self) -> Sequence[Endpoint | str]:
+        """What the function returns, or raises."""
         return self.function()
 
 

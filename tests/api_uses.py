@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import assert_type
 
 import grpc
@@ -75,9 +76,11 @@ from stormproof import (
     CheckpointError,
     CheckpointStore,
     Code,
+    Dns,
     Endpoint,
     Evidence,
     Failover,
+    File,
     Hedge,
     LeastRequest,
     Mark,
@@ -85,11 +88,14 @@ from stormproof import (
     PeakEwma,
     Picker,
     Policy,
+    Polled,
     RandomChoice,
+    Resolver,
     Retry,
     RetryBudget,
     RoundRobin,
     StoreInUse,
+    Subset,
     checkpointed,
     from_service_config,
 )
@@ -226,6 +232,31 @@ class NewestPicker:
 
 def balancers() -> list[Balancer]:
     return [RoundRobin(), RandomChoice(), LeastRequest(), PeakEwma(decay=5.0), Newest()]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A resolver of one's own."""
+
+    shop: str
+    period: float = 5.0
+
+    def resolve(self) -> list[Endpoint | str]:
+        return [Endpoint(f"{self.shop}-1:50051", weight=2.0), f"{self.shop}-2:50051"]
+
+
+def endpoints_come_and_go() -> list[ChannelConfig]:
+    cart = Dns("cart.internal:50051", period=30.0)
+    sources: list[Resolver] = [
+        cart,
+        File("endpoints.json"),
+        File(Path("endpoints"), period=0.5),
+        Polled(lambda: ADDRESSES),
+        Registry("cart"),
+        Subset(cart, size=20),
+        Subset(ADDRESSES, size=1, identity="client-7"),
+    ]
+    return [ChannelConfig(endpoints=source) for source in sources]
 
 
 def configuration_is_data() -> None:

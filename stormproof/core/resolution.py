@@ -32,7 +32,7 @@ JITTER = 0.1
 #: "host:port", "[IPv6]:port", or the schemes that gRPC itself resolves. Texts come from files and registries: what is
 #: cut off ("10.0.0.1:") or something else ("http://...", a line of YAML) must not become an endpoint.
 _ADDRESS = re.compile(
-    r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]):(?P<port>\d{1,5})"
+    r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]):(?P<port>[0-9]{1,5})"
     r"|(?:unix|unix-abstract|vsock|dns|ipv4|ipv6|xds|google-c2p):\S+"
 )
 
