@@ -1,12 +1,14 @@
 """A gRPC client channel that keeps working on bad days."""
 
 from stormproof.channel import Channel
-from stormproof.checkpoints import CheckpointError, CheckpointStore, Mark, StoreInUse, checkpointed
+from stormproof.checkpoint_store import CheckpointError, CheckpointStore, StoreInUse
+from stormproof.checkpoints import checkpointed, checkpointed_stream
 from stormproof.config import ChannelConfig
 from stormproof.core.balancers import Balancer, LeastRequest, PeakEwma, Picker, RandomChoice, RoundRobin
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
+from stormproof.core.ledger import Mark
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Checkpoint, Hedge, Policy, Retry
 from stormproof.errors import CallError
@@ -18,5 +20,5 @@ __all__ = [
     "CallError", "Code", "Evidence", "Outcome",
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
     "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
-    "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed",
+    "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed", "checkpointed_stream",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """The asyncio driver: a `grpc.aio.Channel` over many endpoints, with the arguments and behaviour of `stormproof.Channel`.
 
 Every decision is the same code (stormproof.core); only performing it differs: stormproof.aio_unary for calls with one
-answer, stormproof.aio_streaming for those with many.
+answer, stormproof.aio_streaming for those with many,
+stormproof.aio_checkpoints for those that outlive their client.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from stormproof.aio_checkpoints import checkpointed_stream
 from stormproof.aio_streaming import Streaming
 from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary
 from stormproof.connectivity import best
 from stormproof.shared import Shared
 from stormproof.subchannels import open_aio_channel
 
-__all__ = ["AioCallError", "Channel"]
+__all__ = ["AioCallError", "Channel", "checkpointed_stream"]
 
 
 class Channel(Shared, grpc.aio.Channel):

@@ -37,7 +37,7 @@ class Streaming(grpc.aio.UnaryStreamMultiCallable, grpc.aio.StreamStreamMultiCal
         configured = channel._policy_of(method)
         self._silence = configured.attempt_timeout
         self._client_stream = kind == "stream_stream"
-        self._resume = configured.checkpoint.resume if configured.checkpoint and not self._client_stream else None
+        self._resume = configured.checkpoint.after if configured.checkpoint and not self._client_stream else None
         self._serialize = serializer
         writes = None if self._client_stream else serializer
         self._on = channel._bind(lambda to: getattr(to, kind)(method, writes, deserializer))

@@ -1,192 +1,26 @@
-"""Durable progress: where a long batch of calls continues after a server's death or the client's own SIGKILL.
+"""Long work that continues after a server's death or the client's own SIGKILL: batches of calls, and answer streams.
 
-The law: before an item is worked on, the disk already says that it may have begun; only when its result has
-been taken does the disk say that it is done. So nothing is lost, at most `every` items are done again after
-an interruption, and each of those carries a mark by which a server can recognise it. Exactly once is not
-promised and cannot be, from here: a server that remembers the keys makes it so. What is called, and when it
-is retried, is decided elsewhere. The file is SQLite's, in the way its makers call durable (WAL, synchronous
-FULL).
+What is on disk when is the ledger's affair (stormproof.core.ledger), how it gets there the store's
+(stormproof.checkpoint_store). Here is the order of things: ask for an item, commit, hand it out, wait until it is taken.
+What is called, and when it is retried, is decided elsewhere. `stormproof.aio` has the streams of asyncio.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
-from threading import Lock
-from typing import Self, TypeVar
+from typing import Any, TypeVar
+
+from stormproof.checkpoint_store import CheckpointError, CheckpointStore, check_same
+from stormproof.core.check import complain, instance
+from stormproof.core.ledger import Ledger, Mark, Progress, bad_cursor, bad_every, bad_name
+from stormproof.core.policy import Checkpoint
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-#: Seconds that a second opener waits for a holder that is just dying, before StoreInUse.
-WAIT = 0.5
-#: "StPr" in the file's header tells our files from other people's SQLite files.
-APPLICATION_ID = 0x53745072
-#: Format of the file. A newer one is refused, not guessed at.
-VERSION = 1
-
-_SCHEMA = f"""
-BEGIN;
-CREATE TABLE batches (
-    name TEXT PRIMARY KEY, done INTEGER NOT NULL, begun INTEGER NOT NULL,
-    fingerprint TEXT NOT NULL, crc INTEGER NOT NULL
-) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
-_UPSERT = """
-INSERT INTO batches (name, done, begun, fingerprint, crc) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (name) DO UPDATE SET done = excluded.done, begun = excluded.begun, crc = excluded.crc
-"""
-
-
-class CheckpointError(Exception):
-    """Progress cannot be read, kept or continued. Whoever runs the batch must act; the message says how.
-
-    It undoes nothing: the last checkpoint stands, and what was done since then will be done again, marked.
-    """
-
-
-class StoreInUse(CheckpointError):
-    """The file is open elsewhere: in another process, or twice in this one. Nothing was read or written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a batch is: the items before `done` are done, those from there to before `begun` may be."""
-
-    done: int
-    begun: int
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """What one item's call carries: its `index` in the batch, from 0, and a `key`, the same in every run.
-
-    `repeat` is whether an earlier run may have done the item already; False means that surely none has.
-    """
-
-    index: int
-    key: str
-    repeat: bool
-
-    @property
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The same as gRPC metadata, for the `metadata=` of a stub's call."""
-        key = ("idempotency-key", self.key)
-        return (key, ("stormproof-repeat", "1")) if self.repeat else (key,)
-
-
-class CheckpointStore:
-    """Progress of any number of batches in one SQLite file, which is made if it is not there.
-
-    `path` names the file; its folder must exist. FILE-wal beside it is part of it while it is open, so move
-    or copy it closed; FILE-lock is empty and matters only during opening. One holder at a time: a second one
-    gets StoreInUse, after `WAIT` seconds at most. The holder's death frees it at once. Threads may share a
-    store, processes may not: a child made by a bare `os.fork` must leave by `os._exit`, or SQLite tidies its
-    parent's files away.
-
-    Raises CheckpointError for a file that is damaged, of a newer format, or not one of ours. Such a file is
-    left as it is, and never begun anew. A commit that has returned survives SIGKILL and loss of power.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).resolve()
-        self._lock = Lock()
-        self._process = os.getpid()
-        self._running: set[str] = set()
-        self._closed = False
-        try:
-            self._connection, self._batches = _open(self.path)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise _meaning(self.path, error) from error
-
-    def progress(self, name: str) -> Progress | None:
-        """How far the batch `name` is; None if it never began."""
-        with self._lock:
-            self._usable()
-            return self._batches.get(name)
-
-    def commit(self, name: str, done: int, *, begun: int | None = None, fingerprint: str = "") -> None:
-        """Says durably that the first `done` items are done, and that those before `begun` may be.
-
-        `begun` None is the same as `done`: no further item was touched. Returns when it is on disk. Raises
-        CheckpointError, and changes nothing, if the batch is further than `done`, if it was begun with
-        another fingerprint, or if the disk refuses; ValueError for a bad argument.
-        """
-        new = Progress(done=done, begun=done if begun is None else begun, fingerprint=fingerprint)
-        _check(name, new)
-        with self._lock:
-            self._usable()
-            old = self._batches.get(name)
-            if old is not None:
-                _check_follows(name, old, new)
-            if new != old:
-                self._write(_UPSERT, (name, new.done, new.begun, fingerprint, _crc(name, new)))
-                self._batches[name] = new
-
-    def forget(self, name: str) -> None:
-        """Drops the batch `name`, if it is there, so that it can begin anew, with the same keys.
-
-        A server that remembers keys takes the new run for a repeat: then choose a new name instead.
-        Raises CheckpointError while the batch is running.
-        """
-        with self._lock:
-            self._usable()
-            self._check_idle(name)
-            self._write("DELETE FROM batches WHERE name = ?", (name,))
-            self._batches.pop(name, None)
-
-    def close(self) -> None:
-        """Frees the file. Closing twice is fine; any other use afterwards is a CheckpointError."""
-        if os.getpid() == self._process:
-            with self._lock:
-                self._connection.close()
-                self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _usable(self) -> None:
-        if os.getpid() != self._process:
-            raise CheckpointError(f"{self.path} was opened by process {self._process}; open it after the fork")
-        if self._closed:
-            raise CheckpointError(f"{self.path} is closed; keep it open for as long as its batches run")
-
-    def _write(self, statement: str, values: tuple[str | int, ...]) -> None:
-        try:
-            self._connection.execute(statement, values)
-        except sqlite3.Error as error:
-            raise _meaning(self.path, error) from error
-
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        with self._lock:
-            self._usable()
-            self._check_idle(name)
-            self._running.add(name)
-        try:
-            yield
-        finally:
-            self._running.discard(name)
-
-    def _check_idle(self, name: str) -> None:
-        if name in self._running:
-            raise CheckpointError(
-                f"batch {name!r} is running in this process; wait for its end, or close its generator"
-            )
+Request = TypeVar("Request")
+Message = TypeVar("Message")
 
 
 def checkpointed(
@@ -218,19 +52,53 @@ def checkpointed(
     Raises ValueError at once for a bad argument. CheckpointError comes with the first `next`, if the batch
     cannot go on (also: it is running already), or later if the disk refuses.
     """
-    _check(name, Progress(done=0, begun=0, fingerprint=fingerprint))
-    if not isinstance(every, int) or isinstance(every, bool) or not 1 <= every <= 10**9:
-        raise ValueError(f"every must be a whole number of items, from 1 to 1000000000; got {every!r}")
+    problems = _common(store, name, every, fingerprint)
     if not isinstance(items, Iterable):
-        raise ValueError(f"items must be something that can be iterated over; got {items!r}")
+        problems.append(f"items must be something that can be iterated over; got {items!r}")
     if not callable(work):
-        raise ValueError(f"work must be a function of (item, mark); got {work!r}")
-    if not isinstance(store, CheckpointStore):
-        raise ValueError(f"store must be a CheckpointStore, such as CheckpointStore('progress.db'); got {store!r}")
-    return _run(items, work, store=store, name=name, every=every, fingerprint=fingerprint)
+        problems.append(f"work must be a function of (item, mark); got {work!r}")
+    complain("checkpointed", problems)
+    return _batch(items, work, store=store, name=name, every=every, fingerprint=fingerprint)
 
 
-def _run(
+def checkpointed_stream(
+    call: Callable[[Request], Iterable[Message]],
+    request: Request,
+    *,
+    checkpoint: Checkpoint,
+    store: CheckpointStore,
+    name: str,
+    every: int = 100,
+    fingerprint: str = "",
+) -> Iterator[tuple[Message, Mark]]:
+    """Reads the answers of `call(request)`, from the last checkpoint of the stream `name` on.
+
+    `call` is the stub's method, or any function of one request that returns an iterator (`functools.partial` gives it
+    metadata and more). A later run calls it with `checkpoint.resume(request, cursor)`, where the cursor is that of the
+    last message taken. With the same `checkpoint` in the method's `Policy` the stream also outlives its server.
+
+    Yields (message, Mark). `Mark.index` counts the messages of all runs from 0; `Mark.repeat` is whether an earlier run
+    may have handed the message out. Each comes at least once, in order: a message counts as taken when the next one is
+    asked for, and a checkpoint covers it only after that. So whoever must not act twice looks at the mark.
+
+    Checkpoints are committed before the first message is handed out, then after `every` messages, and however the run
+    ends: at the stream's end, with an error of `call`, `resume` or `cursor` (it passes through, and the next run goes on
+    from there), or closed. After a SIGKILL at most `every` messages come again, after any other end at most one. A
+    stream that has ended is not called again: it yields nothing.
+
+    The stream must be the same in every run, and what `resume` asks for the rest of it: then nothing comes that the
+    uncut one would not have. What limits it (a number of messages) must get smaller in `resume`, from what the cursor
+    tells. `fingerprint` is any text that changes with the request; with another one than at its beginning a stream is
+    refused. `name` is 1 to 200 printable ASCII characters, and no batch's.
+
+    Raises ValueError at once for a bad argument, and where `cursor` gives something else than text, bytes or a whole
+    number of 64 bits. CheckpointError as for `checkpointed`.
+    """
+    stream = Stream(call, request, checkpoint, store=store, name=name, every=every, fingerprint=fingerprint)
+    return _stream(stream)
+
+
+def _batch(
     items: Iterable[Item],
     work: Callable[[Item, Mark], Result],
     *,
@@ -240,25 +108,97 @@ def _run(
     fingerprint: str,
 ) -> Iterator[Result]:
     with store._alone(name):
-        was = store.progress(name) or Progress(done=0, begun=0, fingerprint=fingerprint)
-        _check_same(name, was, fingerprint)
-        done, begun = was.done, was.begun
-
-        def checkpoint() -> None:
-            store.commit(name, done, begun=max(was.begun, done + every), fingerprint=fingerprint)
-
+        ledger = _ledger(store, name, every, fingerprint, stream=False)
         try:
-            for item in _after(done, items, name):
-                if done == was.done:
-                    checkpoint()  # not before there is an item: a finished batch has nothing to begin
-                begun = max(begun, done + 1)
-                yield work(item, Mark(index=done, key=f"{name}/{done}", repeat=done < was.begun))
-                done += 1
-                if (done - was.done) % every == 0:
-                    checkpoint()
-            begun = done
+            for item in _after(ledger.was.done, items, name):
+                if due := ledger.came():
+                    store._keep(name, due)
+                yield work(item, ledger.hand_out())
+                if due := ledger.taken():
+                    store._keep(name, due)
+            ledger.whole()
         finally:
-            store.commit(name, done, begun=begun, fingerprint=fingerprint)
+            store._keep(name, ledger.now)
+
+
+def _stream(stream: Stream) -> Iterator[tuple[Any, Mark]]:
+    with stream.running() as ledger:
+        if ledger.was.finished:
+            return
+        try:
+            with _left(stream.call(ledger.was)) as messages:
+                for message in messages:
+                    if due := ledger.came(stream.cursor(message)):
+                        stream.keep(due)
+                    yield message, ledger.hand_out()
+                    if due := ledger.taken():
+                        stream.keep(due)
+            ledger.whole(finished=True)
+        finally:
+            stream.keep(ledger.now)
+
+
+class Stream:
+    """A checkpointed stream, but for the reading: what threads and asyncio share."""
+
+    def __init__(
+        self,
+        call: Callable[[Any], Any],
+        request: Any,
+        checkpoint: Checkpoint,
+        *,
+        store: CheckpointStore,
+        name: str,
+        every: int,
+        fingerprint: str,
+    ) -> None:
+        problems = _common(store, name, every, fingerprint)
+        if not callable(call):
+            problems.append(f"call must be a function of one request, such as stub.List; got {call!r}")
+        way_out = "Checkpoint(resume=..., cursor=lambda message: message.id)"
+        problems += instance("checkpoint", checkpoint, Checkpoint, way_out)
+        if isinstance(checkpoint, Checkpoint) and checkpoint.cursor is None:
+            problems.append(f"checkpoint must have a cursor, because a store keeps no messages, such as {way_out}")
+        complain("checkpointed_stream", problems)
+        self._call = call
+        self._request = request
+        self._checkpoint = checkpoint
+        self._store = store
+        self._name = name
+        self._every = every
+        self._fingerprint = fingerprint
+
+    @contextmanager
+    def running(self) -> Iterator[Ledger]:
+        """The ledger of a run; nobody else runs the stream meanwhile."""
+        with self._store._alone(self._name):
+            yield _ledger(self._store, self._name, self._every, self._fingerprint, stream=True)
+
+    def call(self, was: Progress) -> Any:
+        """Asks for all that comes after `was`."""
+        first = was.cursor is None
+        return self._call(self._request if first else self._checkpoint.resume(self._request, was.cursor))
+
+    def cursor(self, message: Any) -> Any:
+        """That of a message that has just come."""
+        assert self._checkpoint.cursor is not None
+        cursor = self._checkpoint.cursor(message)
+        complain("Checkpoint", bad_cursor(cursor))
+        return cursor
+
+    def keep(self, progress: Progress) -> None:
+        """Returns when it is on disk."""
+        self._store._keep(self._name, progress)
+
+
+def _ledger(store: CheckpointStore, name: str, every: int, fingerprint: str, *, stream: bool) -> Ledger:
+    was = store.progress(name) or Progress(done=0, begun=0, fingerprint=fingerprint)
+    check_same(name, was, fingerprint)
+    if stream and was.done and was.cursor is None:
+        raise CheckpointError(f"{name!r} was begun as a batch; give the stream a name of its own")
+    if not stream and (was.finished or was.cursor is not None):
+        raise CheckpointError(f"{name!r} was begun as a stream; give the batch a name of its own")
+    return Ledger(was, name=name, every=every)
 
 
 def _after(done: int, items: Iterable[Item], name: str) -> Iterator[Item]:
@@ -277,142 +217,20 @@ def _after(done: int, items: Iterable[Item], name: str) -> Iterator[Item]:
     return rest
 
 
-def _check(name: str, new: Progress) -> None:
-    good = isinstance(name, str) and 1 <= len(name) <= 200 and name.isascii() and name.isprintable()
-    if not good or name != name.strip():
-        raise ValueError(
-            f"name must be 1 to 200 printable ASCII characters, without spaces at its ends, "
-            f"because it travels in gRPC metadata; got {name!r}"
-        )
-    if not isinstance(new.done, int) or not 0 <= new.done < 2**62:
-        raise ValueError(f"done must be a whole number of items, from 0 to 2**62 - 1; got {new.done!r}")
-    if not isinstance(new.begun, int) or not new.done <= new.begun < 2**63:
-        raise ValueError(f"begun must be a whole number, from done ({new.done}) to 2**63 - 1; got {new.begun!r}")
-    if not isinstance(new.fingerprint, str):
-        raise ValueError(f"fingerprint must be text, such as a digest of the items; got {new.fingerprint!r}")
-
-
-def _check_same(name: str, old: Progress, fingerprint: str) -> None:
-    if old.fingerprint != fingerprint:
-        raise CheckpointError(
-            f"batch {name!r} was begun with fingerprint {old.fingerprint!r} and this is {fingerprint!r}: "
-            f"the items or the work have changed; give them a batch of their own name, "
-            f"or forget({name!r}) to begin at item 0"
-        )
-
-
-def _check_follows(name: str, old: Progress, new: Progress) -> None:
-    _check_same(name, old, new.fingerprint)
-    if new.done < old.done:
-        raise CheckpointError(
-            f"batch {name!r} has {old.done} items done and cannot go back to {new.done}; "
-            f"forget({name!r}) begins it anew"
-        )
-
-
-def _crc(name: str, progress: Progress) -> int:
-    # SQLite's quick_check looks at the structure of the file, not at the values in it.
-    return zlib.crc32(f"{name}\0{progress.done!r}\0{progress.begun!r}\0{progress.fingerprint}".encode())
-
-
-def _open(path: Path) -> tuple[sqlite3.Connection, dict[str, Progress]]:
-    with _one_opener(path):
-        if not path.exists():
-            _create(path)
-        elif path.stat().st_size == 0:
-            raise CheckpointError(f"{path} is empty, as no store ever is: restore it, or remove it to begin anew")
-        uri = f"{path.as_uri()}?mode=rw"
-        connection = sqlite3.connect(uri, uri=True, timeout=WAIT, isolation_level=None, check_same_thread=False)
-        try:
-            # First the lock and a look: the file may turn out not to be ours.
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("COMMIT")
-            batches = _read(path, connection)
-            connection.execute("PRAGMA journal_mode = WAL")
-            # NORMAL would do against SIGKILL; but in WAL mode it leaves out the fsync of each commit, so that
-            # loss of power could take back commits that have returned.
-            connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
-    return connection, batches
-
-
 @contextmanager
-def _one_opener(path: Path) -> Iterator[None]:
-    # Without this, two that open at the same moment both get SQLite's shared lock, and each waits in vain for
-    # the other to let go. It must not be a lock on the store itself: a process that closes any handle of a
-    # file loses all its POSIX locks there, and those are SQLite's.
+def _left(messages: Any) -> Iterator[Any]:
+    """Ends the call when its reader has gone; without effect if it is over."""
     try:
-        handle = os.open(f"{path}-lock", os.O_CREAT | os.O_RDWR, 0o666)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be opened; is its folder there and writable? ({error})") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise StoreInUse(f"{path} is just being opened by somebody else; it has one holder at a time") from None
+        yield messages
     finally:
-        os.close(handle)
+        leave = getattr(messages, "cancel", None) or getattr(messages, "close", None)
+        if leave is not None:
+            leave()
 
 
-def _create(path: Path) -> None:
-    # Made beside and renamed: a store that is there at all is whole, so an empty file is damage and no
-    # beginning.
-    if Path(f"{path}-wal").exists():
-        raise CheckpointError(
-            f"{path} is missing, but {path}-wal with checkpoints of it is there: put it back, "
-            f"or remove that one too to begin anew"
-        )
-    new = Path(f"{path}-new")
-    new.unlink(missing_ok=True)
-    with closing(sqlite3.connect(new, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_SCHEMA)
-    new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _read(path: Path, connection: sqlite3.Connection) -> dict[str, Progress]:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise CheckpointError(f"{path} is an SQLite file of another program; give another path, it stays as it is")
-    if version > VERSION:
-        raise CheckpointError(
-            f"{path} has format {version}, this stormproof knows {VERSION}; use the newer one that wrote it"
-        )
-    found = "unknown format" if version < VERSION else connection.execute("PRAGMA quick_check").fetchone()[0]
-    batches = {}
-    for name, done, begun, fingerprint, crc in connection.execute("SELECT * FROM batches"):
-        batches[name] = Progress(done=done, begun=begun, fingerprint=fingerprint)
-        if crc != _crc(name, batches[name]):
-            found = f"wrong checksum of batch {name!r}"
-    if found != "ok":
-        raise _damaged(path, found)
-    return batches
-
-
-def _meaning(path: Path, error: Exception) -> CheckpointError:
-    # Damaged text (not UTF-8, in a row or in SQLite's own message) comes as an error without a code.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return StoreInUse(f"{path} is held by somebody else, still after {WAIT} s; stop that one, or use another path")
-    if code == sqlite3.SQLITE_NOTADB:
-        return CheckpointError(f"{path} is not an SQLite file, or its beginning is damaged; use another path")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
-        return _damaged(path, error)
-    return CheckpointError(f"{path} cannot be used: {error}; the last checkpoint stands, so mend that and run again")
-
-
-def _damaged(path: Path, found: object) -> CheckpointError:
-    return CheckpointError(
-        f"{path} is damaged ({found}): restore it, or move it and {path}-wal away to begin its batches anew, "
-        f"which does all their items again, unmarked"
-    )
+def _common(store: object, name: object, every: object, fingerprint: object) -> list[str]:
+    """What is wrong with what batches and streams have in common."""
+    problems = bad_name(name) + bad_every(every)
+    if not isinstance(fingerprint, str):
+        problems.append(f"fingerprint must be text, such as a digest of the items; got {fingerprint!r}")
+    return problems + instance("store", store, CheckpointStore, "CheckpointStore('progress.db')")

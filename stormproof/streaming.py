@@ -68,7 +68,7 @@ class Streaming(grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable): 
         self._policy = stream_policy(channel, method)
         configured = channel._policy_of(method)
         self._silence = configured.attempt_timeout
-        self._resume = configured.checkpoint.resume if configured.checkpoint and kind == "unary_stream" else None
+        self._resume = configured.checkpoint.after if configured.checkpoint and kind == "unary_stream" else None
         self._serialize = serializer
         self._client_stream = kind == "stream_stream"
         writes = None if self._client_stream else serializer

@@ -96,16 +96,30 @@ class Hedge:
 class Checkpoint:
     """A broken answer stream continues on another server: nothing is lost, repeated or reordered.
 
-    `resume(request, last)` makes the request that asks for what comes after the message `last`; it is called only
-    once a message has arrived. Until then the request itself is sent again. What it raises surfaces in the caller.
-    Source: Spanner's and Bigtable's resumable reads.
+    resume  `resume(request, cursor)` makes the request that asks for what comes after a message; it is called only once
+            a message has arrived. Until then the request itself is sent again.
+    cursor  `cursor(message)` tells one message from all others; None: the message itself is the cursor. For a stream that
+            outlives its client (`checkpointed_stream`) it must give text, bytes or a whole number.
+
+    What they raise surfaces in the caller. Source: Spanner's and Bigtable's resumable reads.
     """
 
     resume: Callable[[Any, Any], Any]
+    cursor: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
+        problems: list[str] = []
         if not callable(self.resume):
-            complain(self, [f"resume must be a function of (request, last message); got {self.resume!r}"])
+            problems.append(f"resume must be a function of (request, cursor); got {self.resume!r}")
+        if self.cursor is not None and not callable(self.cursor):
+            problems.append(
+                f"cursor must be a function of a message, or None for the message itself; got {self.cursor!r}"
+            )
+        complain(self, problems)
+
+    def after(self, request: Any, last: Any) -> Any:
+        """The request for what comes after the message `last`."""
+        return self.resume(request, last if self.cursor is None else self.cursor(last))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

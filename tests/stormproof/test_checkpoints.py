@@ -15,15 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from stormproof.checkpoints import (
-    APPLICATION_ID,
-    CheckpointError,
-    CheckpointStore,
-    Mark,
-    Progress,
-    StoreInUse,
-    checkpointed,
-)
+from stormproof import CheckpointError, CheckpointStore, Mark, StoreInUse, checkpointed
+from stormproof.checkpoint_store import APPLICATION_ID
+from stormproof.core.ledger import Progress
 
 ROOT = Path(__file__).parents[2]
 
@@ -228,7 +222,7 @@ def test_other_items_under_the_same_name_are_refused(store: CheckpointStore) -> 
     """Promise: a changed fingerprint is never mixed with old progress, and forgetting it begins anew."""
     store.commit("b", 1, fingerprint="v1")
     server = Server()
-    with pytest.raises(CheckpointError, match=r"fingerprint 'v1' and this is 'v2'.*own name, or forget\('b'\)"):
+    with pytest.raises(CheckpointError, match=r"fingerprint 'v1' and this is 'v2'.*of their own, or forget\('b'\)"):
         list(checkpointed("abc", server, store=store, name="b", fingerprint="v2"))
     with pytest.raises(CheckpointError, match="fingerprint 'v1' and this is 'v2'"):
         store.commit("b", 2, fingerprint="v2")
@@ -338,7 +332,7 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_a_store_has_one_holder_among_processes(path: Path, store: CheckpointStore) -> None:
     """Promise: another process is refused while the store is open, and let in when it is closed."""
-    opening = "import sys; from stormproof.checkpoints import *; CheckpointStore(sys.argv[1]); print('open')"
+    opening = "import sys; from stormproof import *; CheckpointStore(sys.argv[1]); print('open')"
     refused = python(opening, path)
     assert "StoreInUse" in refused.stderr.splitlines()[-1]
     store.close()
@@ -382,11 +376,10 @@ def test_threads_share_a_store(store: CheckpointStore) -> None:
 
 def test_a_commit_is_synced_to_the_disk_in_wal_mode(store: CheckpointStore) -> None:
     """Promise: the settings on which durability rests are the ones in force."""
-    connection = store._connection
-    assert connection is not None
+    connection = store._file.connection
     asked = ("journal_mode", "synchronous", "locking_mode", "application_id", "user_version")
     found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
-    assert found == ["wal", 2, "exclusive", APPLICATION_ID, 1]  # 2 is FULL
+    assert found == ["wal", 2, "exclusive", APPLICATION_ID, -1]  # 2 is FULL; below 0: the file is open
 
 
 def sqlite_file(path: Path, *statements: str) -> None:
@@ -409,7 +402,10 @@ def sqlite_file(path: Path, *statements: str) -> None:
             [f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 2"],
             "has format 2, this stormproof knows 1; use the newer one that wrote it",
         ),
-        ([f"PRAGMA application_id = {APPLICATION_ID}", "CREATE TABLE batches (x)"], "is damaged"),
+        (
+            [f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 1", "CREATE TABLE progress (x)"],
+            "is damaged",
+        ),
     ],
 )
 def test_a_file_that_is_no_store_of_ours_is_refused_and_left_alone(
@@ -486,7 +482,7 @@ def test_a_lost_file_beside_its_log_is_not_begun_anew(path: Path) -> None:
 
 FULL_DISK = """
 import resource, signal, sys
-from stormproof.checkpoints import *
+from stormproof import *
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 def work(item, mark):
     print(item, flush=True)
@@ -504,7 +500,7 @@ def test_when_the_disk_refuses_the_last_checkpoint_stands(path: Path) -> None:
     """Promise: a failing commit stops the batch with a clear error, and the next run goes on from there."""
     *called, error = python(FULL_DISK, path).stdout.splitlines()
     assert "cannot be used" in error
-    assert "the last checkpoint stands" in error
+    assert "what was committed stands" in error
     last = int(called[-1])
     with CheckpointStore(path) as store:
         assert store.progress("b") == Progress(done=last, begun=last + 1)
@@ -514,7 +510,7 @@ def test_when_the_disk_refuses_the_last_checkpoint_stands(path: Path) -> None:
 
 KILLED = """
 import os, sys
-from stormproof.checkpoints import CheckpointStore, checkpointed
+from stormproof import CheckpointStore, checkpointed
 
 path, log, every = sys.argv[1], sys.argv[2], int(sys.argv[3])
 

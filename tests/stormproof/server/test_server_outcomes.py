@@ -101,7 +101,7 @@ def test_a_file_keeps_its_outcomes_over_a_restart(path):
 def test_it_is_synced_to_the_disk_in_wal_mode(path):
     """Write-ahead log, and synchronous FULL (2): what `end` returned from survives loss of power."""
     with SqliteOutcomes(path) as store:
-        ask = store._connection.execute
+        ask = store._file.connection.execute
         assert [ask(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")] == ["wal", 2]
 
 
@@ -132,25 +132,40 @@ def test_what_was_kept_survives_sigkill(path):
 
 
 def test_a_torn_last_commit_is_left_out_and_the_ones_before_stand(path, tmp_path):
-    """Guarantee 94: the log cut anywhere in its last commit: the first outcome is there, the second is not, no mixture."""
+    """Guarantee 94: of the last commit any part reached the disk: the first outcome is there, the second is not, no mixture."""
+    log, torn = Path(f"{path}-wal"), tmp_path / "torn.db"
     with SqliteOutcomes(path) as store:
         store.end("a", DONE)
-        whole = Path(f"{path}-wal").stat().st_size
+        before = log.read_bytes()
         store.end("b", FAILED)
-        torn = tmp_path / "torn.db"
-        for cut in (1, 100, 2000, Path(f"{path}-wal").stat().st_size - whole - 1):
+        after = log.read_bytes()
+        written = [place for place in range(100_000) if before[place] != after[place]]
+        for place in (written[1], written[100], written[-100], written[-1]):
             shutil.copy(path, torn)
-            log = Path(f"{path}-wal").read_bytes()
-            Path(f"{torn}-wal").write_bytes(log[:-cut])
+            Path(f"{torn}-wal").write_bytes(after[:place] + before[place:])
             with SqliteOutcomes(torn) as found:
                 assert [found.begin("a"), found.begin("b")] == [DONE, None]
+
+
+@pytest.mark.guarantee(94)
+@pytest.mark.parametrize("left", [0, 100, 50_000])
+def test_a_log_that_was_cut_short_is_not_passed_over(path, tmp_path, left):
+    """Without its whole log a file that was open is refused: outcomes whose replies were seen would be missing."""
+    lost = tmp_path / "lost.db"
+    with SqliteOutcomes(path) as store:
+        store.end("a", DONE)
+        shutil.copy(path, lost)
+        Path(f"{lost}-wal").write_bytes(Path(f"{path}-wal").read_bytes()[:left])
+    for _ in range(2):
+        with pytest.raises(OutcomesError, match="-wal, with what was committed last, is missing or cut short"):
+            SqliteOutcomes(lost)
 
 
 def test_a_flipped_bit_is_found_at_opening_and_while_running(path):
     """Guarantee 94: by the checksum of each outcome; nothing is repeated that was never said, and the file stays."""
     with SqliteOutcomes(path) as store:
         store.end("a", DONE)
-        store._connection.execute("UPDATE outcomes SET record = CAST(replace(record, 'reply', 'rumor') AS BLOB)")
+        store._file.connection.execute("UPDATE outcomes SET record = CAST(replace(record, 'reply', 'rumor') AS BLOB)")
         with pytest.raises(
             OutcomesError, match=r"outcomes\.db is damaged \(wrong checksum of the outcome of a\): restore it"
         ):
@@ -164,8 +179,8 @@ def test_a_flipped_bit_is_found_at_opening_and_while_running(path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "is damaged .it is empty, as no store ever is."),
-        (b"Dear diary, " * 500, "is damaged .file is not a database."),
+        (b"", "is empty, as no store ever is: restore it"),
+        (b"Dear diary, " * 500, "is not an SQLite file, or its beginning is damaged"),
         ("CREATE TABLE theirs (x)", "is an SQLite file of another program; give another path, it stays as it is"),
         ("PRAGMA application_id = 0x5374506F; PRAGMA user_version = 9", "has format 9, this stormproof knows 1"),
     ],
@@ -188,7 +203,7 @@ def test_a_store_whose_file_is_gone_but_not_its_log_is_not_begun_anew(path):
     """Its last outcomes are in the log."""
     Path(f"{path}-wal").write_bytes(b"outcomes")
     with pytest.raises(
-        OutcomesError, match=r"outcomes\.db is missing, but .*-wal with outcomes of it is there: put it back"
+        OutcomesError, match=r"outcomes\.db is missing, but .*-wal with what was committed last is there: put it back"
     ):
         SqliteOutcomes(path)
 
@@ -197,7 +212,9 @@ def test_of_two_exactly_one_holds_the_store(path):
     """Guarantee 95: a second one is refused, in this process and in another, and can have it when the first lets go."""
     another = f"from stormproof.server import SqliteOutcomes; SqliteOutcomes({str(path)!r})"
     with SqliteOutcomes(path):
-        with pytest.raises(OutcomesError, match="is held by somebody else; stop that one, or use another path"):
+        with pytest.raises(
+            OutcomesError, match="is held by somebody else, still after 0.5 s; stop that one, or use another path"
+        ):
             SqliteOutcomes(path)
         done = subprocess.run(
             [sys.executable, "-c", another],
@@ -216,7 +233,7 @@ def test_a_closed_store_and_a_missing_folder_say_so(path):
     store = SqliteOutcomes(path)
     store.close()
     store.close()
-    with pytest.raises(OutcomesError, match="is closed; keep it open for as long as its server runs"):
+    with pytest.raises(OutcomesError, match="is closed; keep it open for as long as it is needed"):
         store.begin("a")
     with pytest.raises(OutcomesError, match="cannot be opened; is its folder there and writable"):
         SqliteOutcomes(path / "nowhere" / "o.db")
@@ -225,9 +242,9 @@ def test_a_closed_store_and_a_missing_folder_say_so(path):
 def test_a_full_disk_is_told_and_nothing_is_half_kept(path):
     """The commit fails: an error, and the outcome is not there. (A limit on the file's pages plays the disk.)"""
     with SqliteOutcomes(path) as store:
-        pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-        store._connection.execute(f"PRAGMA max_page_count = {pages}")
-        with pytest.raises(OutcomesError, match="cannot keep an outcome: database or disk is full; is its disk full"):
+        pages = store._file.connection.execute("PRAGMA page_count").fetchone()[0]
+        store._file.connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OutcomesError, match="cannot be used: database or disk is full; what was committed stands"):
             store.end("a", Record(digest=b"d", code=Code.OK, reply=bytes(100_000)))
         assert store.begin("a") is None
         store.end("b", DONE)
