@@ -31,6 +31,7 @@ class Channel(Shared, grpc.Channel):
                  for all of a service ("/pkg.Service/"). The most specific one counts, whole, as in a gRPC service config.
     failover     when endpoints are ejected; None: never, and a further attempt may go where the last one failed.
     budget       how many retries the channel may add in all.
+    load_reports endpoints are weighed by the load that their servers report (gRFC A51, A58); None: by `Endpoint.weight`.
     credentials  as for grpc.secure_channel; None: no encryption.
     options, compression   as for grpc.insecure_channel, for each endpoint's own channel.
     observer     is told every event (stormproof.observer).

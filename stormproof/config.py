@@ -21,8 +21,9 @@ from stormproof.core.check import complain
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
 from stormproof.core.policy import Policy
+from stormproof.core.reports import LoadReports
 from stormproof.observer import Observer
-from stormproof.resolver import Resolver, wrong_with
+from stormproof.resolver import Resolver
 from stormproof.shared import configuration, endpoints_of
 from stormproof.values import Codec
 
@@ -46,22 +47,29 @@ class ChannelConfig:
     methods: Mapping[str, Policy] = field(default_factory=dict)
     failover: Failover | None = field(default_factory=Failover)
     budget: RetryBudget = field(default_factory=RetryBudget)
+    load_reports: LoadReports | None = None
     options: Sequence[tuple[str, str | int]] = ()
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        endpoints, problems = _source(self.endpoints)
+        fixed, problems = endpoints_of(self.endpoints)
         methods = self.methods if isinstance(self.methods, Mapping) else {}
         if methods is not self.methods:
             problems.append(f"methods must be a dict of policies by method; got {self.methods!r}")
         problems += configuration(
-            balancer=self.balancer, policy=self.policy, methods=methods, failover=self.failover, budget=self.budget
+            balancer=self.balancer,
+            policy=self.policy,
+            methods=methods,
+            failover=self.failover,
+            budget=self.budget,
+            load_reports=self.load_reports,
         )
         problems += _options(self.options)
         if self.seed is not None and (not isinstance(self.seed, int) or isinstance(self.seed, bool)):
             problems.append(f"seed must be a whole number, or None for another one each time; got {self.seed!r}")
         complain(self, problems)
-        object.__setattr__(self, "endpoints", endpoints)
+        if not isinstance(self.endpoints, Resolver):
+            object.__setattr__(self, "endpoints", tuple(fixed))
         object.__setattr__(self, "methods", dict(methods))
         object.__setattr__(self, "options", tuple((name, value) for name, value in self.options))
 
@@ -131,14 +139,6 @@ def _header(data: dict[str, Any]) -> list[str]:
     if kind != ChannelConfig.__name__:
         problems.append(f"type must be '{ChannelConfig.__name__}'; got {kind!r}")
     return problems
-
-
-def _source(endpoints: Sequence[Endpoint | str] | Resolver) -> tuple[tuple[Endpoint, ...] | Resolver, list[str]]:
-    """Where endpoints come from, and what is wrong with that."""
-    if isinstance(endpoints, Resolver):
-        return endpoints, wrong_with(endpoints)
-    members, problems = endpoints_of(endpoints)
-    return tuple(members), problems
 
 
 def _options(options: object) -> list[str]:

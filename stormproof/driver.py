@@ -20,6 +20,7 @@ from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.deadline import inherited
 from stormproof.errors import CallError, Tried
+from stormproof.orca import report_in
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
 from stormproof.replay import of
 from stormproof.subchannels import outcome_of
@@ -49,12 +50,14 @@ class Run:
         timeout: float | None,
         metadata: Any,
         *,
+        request: Any = None,
         resumable: bool = False,
     ) -> None:
         self.channel = channel
         self.method = method
         self.metadata = _with_key(metadata) if policy.idempotency_key else metadata
-        self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable)
+        key = None if channel._key_of is None else channel._key_of(request, self.metadata)
+        self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
         self.tried: list[Tried] = []
         self.id = next(channel._ids) if channel._observer is not None else 0
         self._addresses: dict[int, str] = {}  # of each attempt
@@ -64,12 +67,29 @@ class Run:
         while self.channel._abandoned:
             with contextlib.suppress(IndexError):  # another thread was quicker
                 self.channel._abandoned.popleft()()
+        waited = self._wait_for_endpoints()
         now = _now()
         with self.channel._lock:
-            actions = self.machine.begin(now)
+            actions = self.machine.begin(now, waited)
         if self.channel._observer is not None:
             self.channel._tell(CallBegan(self.id, now, self.method, tuple(self.metadata or ())))
         return actions
+
+    def _wait_for_endpoints(self) -> float:
+        """Seconds that the call waited for the resolver's first answer, within its deadline."""
+        resolution = self.channel._resolution
+        if resolution is None or resolution.first.is_set():
+            return 0.0
+        began = _now()
+        resolution.first.wait(self.machine.timeout)
+        return _now() - began
+
+    def reported(self, attempt: int, trailing: Any) -> None:
+        """The server's trailing metadata of an attempt; it may hold a report of its load."""
+        report = report_in(trailing)
+        if report is not None:
+            with self.channel._lock:
+                self.channel._pool.reported(self._addresses[attempt], report, _now())
 
     def started(self, start: Start) -> Any:
         """Notes the attempt and returns the metadata to send with it."""
@@ -94,6 +114,8 @@ class Run:
                 self.machine.finished(attempt, outcome, now)
             else:
                 actions = self.machine.finished(attempt, outcome, now)
+        if self.channel._pool.drained:
+            self.channel._let_go()
         if self.channel._observer is not None:
             self.channel._tell(AttemptEnded(self.id, now, attempt, outcome))
         return actions
@@ -172,13 +194,13 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
         compression: grpc.Compression | None = None,
     ) -> CallFuture:
         self._channel._check_open()
-        run = Run(self._channel, self._method, self._policy, timeout, metadata)
+        run = Run(self._channel, self._method, self._policy, timeout, metadata, request=self._known(request))
         return CallFuture(run, self._on, self._request(run, request), (credentials, wait_for_ready, compression))
 
     def _blocking(self, request: Any, timeout: float | None, metadata: Any, rest: tuple[Any, ...], whole: bool) -> Any:
         channel = self._channel
         channel._check_open()
-        run = Run(channel, self._method, self._policy, timeout, metadata)
+        run = Run(channel, self._method, self._policy, timeout, metadata, request=self._known(request))
         request = self._request(run, request)
         if self._policy.hedge is not None:
             call = CallFuture(run, self._on, request, rest)
@@ -200,10 +222,15 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
                 return answer
             assert isinstance(action, Start)
             sent = run.started(action)
-            on = self._on[action.endpoint.address]
             try:
-                attempt = on.with_call if whole else on
-                answer = attempt(of(request), action.timeout, sent, *rest)
+                on = self._on[action.endpoint.address]
+                if whole or channel._reads_reports:
+                    answer, call = on.with_call(of(request), action.timeout, sent, *rest)
+                    if channel._reads_reports:
+                        run.reported(action.attempt, call.trailing_metadata())
+                    answer = (answer, call) if whole else answer
+                else:
+                    answer = on(of(request), action.timeout, sent, *rest)
                 actions = run.finished(action.attempt, OK)
             except grpc.RpcError as error:
                 actions = run.finished(action.attempt, outcome_of(error), error)
@@ -214,6 +241,10 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
     def _request(self, run: Run, request: Any) -> Any:  # noqa: ARG002
         """What each attempt sends; a client stream is made to be read again."""
         return request
+
+    def _known(self, request: Any) -> Any:
+        """The request, for balancers that look at it; None for a client stream."""
+        return request if self.kind == "unary_unary" else None
 
     def _abandon(self, run: Run, attempt: int, problem: BaseException) -> None:
         """Not a gRPC error: a closed channel, a request that cannot be serialized, Ctrl-C."""
@@ -270,6 +301,8 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             attempt.cancel()
 
     def _ended(self, number: int, done: Any) -> None:
+        if self._run.channel._reads_reports:
+            self._run.reported(number, done.trailing_metadata())
         ok = done.code() is grpc.StatusCode.OK
         self._perform(self._run.finished(number, OK) if ok else self._run.finished(number, outcome_of(done), done))
 

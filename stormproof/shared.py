@@ -17,6 +17,7 @@ import grpc
 
 from stormproof.connectivity import Connectivity
 from stormproof.core.balancers import Balancer, LeastRequest
+from stormproof.core.balancers.base import Keyed
 from stormproof.core.breaker import State
 from stormproof.core.budget import RetryBudget
 from stormproof.core.check import complain, instance
@@ -24,6 +25,7 @@ from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Member, Pool
+from stormproof.core.reports import LoadReports
 from stormproof.observer import Ejected, Event, Joined, Left, Observer, Propagates, Readmitted, Unresolved
 from stormproof.resolver import Resolution, Resolver, wrong_with
 from stormproof.subchannels import Bound, Options, transport
@@ -51,6 +53,7 @@ class Shared:
         methods: Mapping[str, Policy] | None = None,
         failover: Failover | None = Failover(),  # noqa: B008
         budget: RetryBudget = RetryBudget(),  # noqa: B008
+        load_reports: LoadReports | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         options: Options = (),
         compression: grpc.Compression | None = None,
@@ -58,13 +61,22 @@ class Shared:
         seed: int | None = None,
     ) -> None:
         fixed, problems = endpoints_of(endpoints)
-        problems += configuration(balancer=balancer, policy=policy, methods=methods, failover=failover, budget=budget)
+        problems += configuration(
+            balancer=balancer,
+            policy=policy,
+            methods=methods,
+            failover=failover,
+            budget=budget,
+            load_reports=load_reports,
+        )
         problems += transport(credentials, options, compression)
         if observer is not None and (isinstance(observer, type) or not callable(observer)):
             problems.append(f"observer must be a function of an event, such as print, or None; got {observer!r}")
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             problems.append(f"seed must be a whole number, or None for another one each time; got {seed!r}")
         complain("Channel", problems)
+        self._key_of = balancer.key_of if isinstance(balancer, Keyed) else None
+        self._reads_reports = load_reports is not None
         self._policy = policy
         self._methods = dict(methods or {})
         self._observer = observer
@@ -82,6 +94,7 @@ class Shared:
             failover=failover,
             budget=budget,
             rng=random.Random(seed),
+            load_reports=load_reports,
             changed=self._note,
         )
         self._watchers: dict[Callable[[grpc.ChannelConnectivity], None], Connectivity] = {}  # on threads only
@@ -92,13 +105,21 @@ class Shared:
         for endpoint in fixed:
             self._subchannel(endpoint.address)
         if isinstance(endpoints, Resolver):
-            self._resolution = Resolution(endpoints, self._resolved, self._unresolved)
+            found, not_found = weakref.WeakMethod(self._resolved), weakref.WeakMethod(self._unresolved)
+            self._resolution = Resolution(
+                endpoints,
+                lambda found_now: _tell_if_there(found, found_now),
+                lambda problem: _tell_if_there(not_found, problem),
+                rng=random.Random(seed),
+            )
+            weakref.finalize(self, self._resolution.close)  # a channel that was dropped unclosed
 
     def _resolved(self, endpoints: list[Endpoint]) -> None:
         """The resolver found these. It calls in its own thread."""
         now = time.monotonic()
         with self._lock:
             came, left = self._pool.update(endpoints, now)
+        self._answered()
         self._let_go()
         for watcher in list(self._watchers.values()):
             watcher.follow(self._all_subchannels())
@@ -110,7 +131,11 @@ class Shared:
     def _unresolved(self, problem: Exception) -> None:
         with self._lock:
             self._pool.problem = f"the channel has no endpoints: {problem}"
+        self._answered()
         self._tell(Unresolved(time.monotonic(), problem))
+
+    def _answered(self) -> None:
+        """The resolver has answered, well or not: for those that wait."""
 
     def _subchannel(self, address: str) -> Any:
         """The channel to one endpoint; opened when first asked for."""
@@ -177,6 +202,13 @@ class Shared:
             self._observer(event)
 
 
+def _tell_if_there(method: weakref.WeakMethod[Any], news: Any) -> None:
+    """Calls it, unless its channel was dropped."""
+    told = method()
+    if told is not None:
+        told(news)
+
+
 def configuration(
     *,
     balancer: object,
@@ -184,6 +216,7 @@ def configuration(
     methods: object = None,
     failover: object,
     budget: object,
+    load_reports: object = None,
 ) -> list[str]:
     """What is wrong with these arguments of a channel; empty if nothing is."""
     problems: list[str] = []
@@ -194,6 +227,8 @@ def configuration(
         problems += _methods(methods)
     if failover is not None:
         problems += instance("failover", failover, Failover, "Failover(), or None for no failover")
+    if load_reports is not None:
+        problems += instance("load_reports", load_reports, LoadReports, "LoadReports(), or None for none")
     return problems + instance("budget", budget, RetryBudget, "RetryBudget()")
 
 

@@ -91,8 +91,8 @@ class Call:
 
     __slots__ = (
         "_committed", "_copies", "_failure", "_flights", "_key", "_policy", "_pool", "_resumable", "_rounds", "_sent",
-        "_timeout", "_tried",
-        "attempts", "deadline", "state", "wake_at",
+        "_tried",
+        "attempts", "deadline", "state", "timeout", "wake_at",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +110,7 @@ class Call:
         self._committed = False
         self._policy = policy
         own = policy.timeout
-        self._timeout = own if timeout is None else timeout if own is None else min(own, timeout)
+        self.timeout = own if timeout is None else timeout if own is None else min(own, timeout)  # seconds, for all of it
         self.deadline: float | None = None  # when the call must be over
         self._flights: dict[int, Flight] = {}
         self._tried: list[Member] = []
@@ -124,8 +124,8 @@ class Call:
 
     def begin(self, now: float, waited: float = 0.0) -> list[Action]:
         """The caller called `waited` seconds ago: it had to wait for the first endpoints."""
-        if self._timeout is not None:
-            self.deadline = now - waited + self._timeout
+        if self.timeout is not None:
+            self.deadline = now - waited + self.timeout
             if self.deadline <= now:
                 self.state = State.DONE
                 return [
