@@ -7,14 +7,18 @@ from stormproof.core.balancers import Balancer, LeastRequest, PeakEwma, Picker, 
 from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
+from stormproof.core.health import HealthCheck
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Checkpoint, Hedge, Policy, Retry
+from stormproof.core.reports import LoadReports
+from stormproof.core.slow_start import SlowStart
 from stormproof.errors import CallError
 from stormproof.service_config import from_service_config
 
 __all__ = [
     "Channel", "ChannelConfig", "from_service_config", "Endpoint", "CallError", "Code", "Evidence", "Outcome",
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
+    "HealthCheck", "LoadReports", "SlowStart",
     "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
     "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed",
 ]  # fmt: skip

@@ -2,6 +2,11 @@
 
 What a report means for an endpoint's weight is decided in stormproof.core.reports. Field numbers: cncf/xds,
 xds/data/orca/v3/orca_load_report.proto. Its `rps` (3), deprecated for `rps_fractional`, is not read: gRPC does not either.
+
+gRPC's C core takes the standard trailer for itself: on the wire it is there, but no Python client is shown it (grpcio 1.85.1;
+PublishToAppEncoder drops every name that it knows and does not list). So a report travels twice: under the standard name,
+for clients in Go, Java and C++, and under the first name that it had in gRPC and Envoy, for us. A server in another
+language needs one line to be heard: the same bytes under that name.
 """
 
 from __future__ import annotations
@@ -17,6 +22,8 @@ from stormproof.messages import DOUBLE, message_class
 
 #: Where a report stands in the trailing metadata.
 TRAILER = "endpoint-load-metrics-bin"
+#: The same, where gRPC for Python lets it be seen.
+COPY = "x-endpoint-load-metrics-bin"
 
 
 @functools.cache
@@ -71,9 +78,15 @@ def _dict(metrics: Mapping[str, float]) -> dict[str, float]:
     return dict(metrics) if len(metrics) else {}  # a protobuf map is slow to copy, and mostly empty
 
 
+def trailers(report: LoadReport) -> tuple[tuple[str, bytes], ...]:
+    """What to add to the trailing metadata of a call."""
+    data = encode(report)
+    return (TRAILER, data), (COPY, data)
+
+
 def report_in(trailing: Iterable[tuple[str, str | bytes]] | None) -> LoadReport | None:
     """The report in the trailing metadata of a call, or None."""
     for key, value in trailing or ():
-        if key == TRAILER:
+        if key in (COPY, TRAILER):
             return decode(value) if isinstance(value, bytes) else None
     return None

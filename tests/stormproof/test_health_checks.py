@@ -249,7 +249,7 @@ class Babbling(grpc.GenericRpcHandler):
     """Answers Check with bytes that are no message."""
 
     def service(self, handler_call_details):
-        return grpc.unary_unary_rpc_method_handler(lambda request, context: b"\xff\xff")
+        return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"\xff\xff")
 
 
 def test_an_answer_that_cannot_be_read_is_no_answer(driver, servers):
@@ -292,7 +292,9 @@ def test_close_stops_at_once_and_leaves_nothing_behind(driver, servers):
     """With a question under way: no 5 s of waiting for it, no thread, no task, nothing told any more; twice is once."""
     hanging, well = servers(service=Hanging()), servers()
     with checking(driver, hanging.address, well.address, config=HealthCheck(interval=0.05, timeout=5.0)) as client:
-        until(lambda: client.endpoints.last(well.address) and hanging.address in client.endpoints.channels, "both asked")
+        until(
+            lambda: client.endpoints.last(well.address) and hanging.address in client.endpoints.channels, "both asked"
+        )
         began = time.monotonic()
         client.close()
         took, told = time.monotonic() - began, len(client.endpoints.told)

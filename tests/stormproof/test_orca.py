@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormproof.core.reports import LoadReport
-from stormproof.orca import TRAILER, decode, encode, report_in
+from stormproof.orca import COPY, TRAILER, decode, encode, report_in, trailers
 
 #: A user's own copy of the message, with the field numbers of cncf/xds, in the pool of the process.
 XDS = """
@@ -53,7 +53,9 @@ def double(field: int, value: float) -> bytes:
 def test_the_fields_have_the_standards_numbers():
     """Written out by hand, byte for byte: CPU 1, memory 2, qps 6, eps 7, application 9; cost 4, utilization 5, named 8."""
     data = double(1, 0.5) + double(2, 0.25) + double(6, 120.5) + double(7, 2.0) + double(9, 0.75)
-    data += b"".join(bytes([n << 3 | 2, 12, 0x0A, 1]) + b"a" + double(2, value) for n, value in ((4, -7), (5, 0.5), (8, 9)))
+    data += b"".join(
+        bytes([n << 3 | 2, 12, 0x0A, 1]) + b"a" + double(2, value) for n, value in ((4, -7), (5, 0.5), (8, 9))
+    )
     report = LoadReport(
         cpu_utilization=0.5,
         mem_utilization=0.25,
@@ -118,7 +120,9 @@ def test_whatever_comes_nothing_is_raised(data):
 
 
 def test_it_is_found_in_the_trailing_metadata():
-    """By its name, among others; none where there is none, or where it is a text."""
-    data = encode(LoadReport(qps=5.0))
-    assert report_in((("a", "b"), (TRAILER, data))) == LoadReport(qps=5.0)
-    assert [report_in(trailing) for trailing in (None, (), (("a", "b"),), ((TRAILER, "text"),))] == [None] * 4
+    """Under either name, among others; none where there is none, or where it is a text."""
+    report = LoadReport(qps=5.0)
+    assert [key for key, _ in trailers(report)] == ["endpoint-load-metrics-bin", "x-endpoint-load-metrics-bin"]
+    for name in (TRAILER, COPY):
+        assert report_in((("a", "b"), (name, encode(report)))) == report
+    assert [report_in(trailing) for trailing in (None, (), (("a", "b"),), ((COPY, "text"),))] == [None] * 4
