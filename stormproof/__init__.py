@@ -8,9 +8,12 @@ from stormproof.core.balancers import Balancer, LeastRequest, PeakEwma, Picker, 
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
+from stormproof.core.health import HealthCheck
 from stormproof.core.ledger import Mark
 from stormproof.core.outcome import Code, Evidence, Outcome
 from stormproof.core.policy import Backoff, Checkpoint, Hedge, Policy, Retry
+from stormproof.core.reports import LoadReports
+from stormproof.core.slow_start import SlowStart
 from stormproof.errors import CallError
 from stormproof.resolver import Dns, File, Polled, Resolver, Subset
 from stormproof.service_config import from_service_config
@@ -19,6 +22,7 @@ __all__ = [
     "Channel", "ChannelConfig", "from_service_config", "Endpoint", "Resolver", "Dns", "File", "Polled", "Subset",
     "CallError", "Code", "Evidence", "Outcome",
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
+    "HealthCheck", "LoadReports", "SlowStart",
     "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
     "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed", "checkpointed_stream",
 ]  # fmt: skip

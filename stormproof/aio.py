@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import weakref
 from typing import Any
 
 import grpc
@@ -18,7 +20,9 @@ from stormproof.aio_checkpoints import checkpointed_stream
 from stormproof.aio_streaming import Streaming
 from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary
 from stormproof.connectivity import best
-from stormproof.shared import Shared
+from stormproof.core.health import HealthCheck
+from stormproof.health_checks import AioHealthChecks
+from stormproof.shared import Asked, Shared
 from stormproof.subchannels import open_aio_channel
 
 __all__ = ["AioCallError", "Channel", "checkpointed_stream"]
@@ -32,6 +36,16 @@ class Channel(Shared, grpc.aio.Channel):
     """
 
     _loop: asyncio.AbstractEventLoop | None = None  # in which it is used
+
+    def _check_health(self, config: HealthCheck, rng: random.Random) -> AioHealthChecks:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            way_out = "make the channel in a coroutine"
+            raise ValueError(f"Channel: failover.health needs a running event loop; {way_out}") from error
+        checks = AioHealthChecks(Asked(self), config, rng)
+        weakref.finalize(self, checks.stop)
+        return checks
 
     def _open(self, *arguments: Any) -> grpc.aio.Channel:
         with contextlib.suppress(RuntimeError):  # made outside of one, as grpc.aio allows
@@ -107,6 +121,9 @@ class Channel(Shared, grpc.aio.Channel):
         self._closed.set()
         if self._resolution is not None:
             self._resolution.close()
+            self._answered()
+        if self._checks is not None:
+            await self._checks.close()
         await asyncio.gather(*(subchannel.close(grace) for subchannel in self._subchannels.values()))
 
     async def __aenter__(self) -> Channel:

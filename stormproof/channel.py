@@ -9,14 +9,18 @@ stub.SayHello(request)                      the generated stub, unchanged
 
 from __future__ import annotations
 
+import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 
 from stormproof.connectivity import Connectivity
+from stormproof.core.health import HealthCheck
 from stormproof.driver import UnaryUnary
-from stormproof.shared import Shared
+from stormproof.health_checks import HealthChecks
+from stormproof.shared import Asked, Shared
 from stormproof.streaming import Streaming, StreamUnary
 from stormproof.subchannels import open_channel
 
@@ -40,6 +44,11 @@ class Channel(Shared, grpc.Channel):
     Calls raise `CallError`, which is a `grpc.RpcError`. Raises ValueError that names every bad argument.
     Safe for use from many threads. Not for use across a fork: make it after forking.
     """
+
+    def _check_health(self, config: HealthCheck, rng: random.Random) -> HealthChecks:
+        checks = HealthChecks(Asked(self), config, rng)
+        weakref.finalize(self, checks.close)
+        return checks
 
     def _open(self, *arguments: Any) -> grpc.Channel:
         channel: grpc.Channel = open_channel(*arguments)
@@ -104,6 +113,9 @@ class Channel(Shared, grpc.Channel):
         self._closed.set()
         if self._resolution is not None:
             self._resolution.close()
+            self._answered()
+        if self._checks is not None:
+            self._checks.close()
         self._timers.close()
         for callback in list(self._watchers):
             self.unsubscribe(callback)

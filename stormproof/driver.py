@@ -20,8 +20,8 @@ from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.deadline import inherited
 from stormproof.errors import CallError, Tried
-from stormproof.orca import report_in
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
+from stormproof.orca import report_in
 from stormproof.replay import of
 from stormproof.subchannels import outcome_of
 
@@ -77,11 +77,10 @@ class Run:
 
     def _wait_for_endpoints(self) -> float:
         """Seconds that the call waited for the resolver's first answer, within its deadline."""
-        resolution = self.channel._resolution
-        if resolution is None or resolution.first.is_set():
+        known, began = threading.Event(), _now()
+        if self.channel._known or not self.channel._when_known(known.set):
             return 0.0
-        began = _now()
-        resolution.first.wait(self.machine.timeout)
+        known.wait(self.machine.timeout)
         return _now() - began
 
     def reported(self, attempt: int, trailing: Any) -> None:

@@ -23,10 +23,21 @@ from stormproof.core.budget import RetryBudget
 from stormproof.core.check import complain, instance
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
+from stormproof.core.health import Answer, HealthCheck
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Member, Pool
 from stormproof.core.reports import LoadReports
-from stormproof.observer import Ejected, Event, Joined, Left, Observer, Propagates, Readmitted, Unresolved
+from stormproof.observer import (
+    Ejected,
+    Event,
+    HealthChanged,
+    Joined,
+    Left,
+    Observer,
+    Propagates,
+    Readmitted,
+    Unresolved,
+)
 from stormproof.resolver import Resolution, Resolver, wrong_with
 from stormproof.subchannels import Bound, Options, transport
 from stormproof.timers import Timers
@@ -43,6 +54,7 @@ class Shared:
 
     _open: Callable[..., Any]  # of an address and the transport's arguments
     _close_subchannel: Callable[[Any], None]
+    _check_health: Callable[[HealthCheck, random.Random], Any]  # begins it
 
     def __init__(
         self,
@@ -88,6 +100,8 @@ class Shared:
         self._notices: deque[Event] = deque()
         self._abandoned: deque[Callable[[], None]] = deque()  # of streams that were dropped: see AnswerStream.__del__
         self._resolution: Resolution | None = None
+        self._known = bool(fixed)  # whether calls need not wait for the resolver's first answer
+        self._waiting: list[Callable[[], None]] = []
         self._pool = Pool(
             fixed,
             balancer=balancer,
@@ -113,6 +127,9 @@ class Shared:
                 rng=random.Random(seed),
             )
             weakref.finalize(self, self._resolution.close)  # a channel that was dropped unclosed
+        self._checks: Any = None
+        if failover is not None and failover.health is not None:
+            self._checks = self._check_health(failover.health, random.Random(seed))
 
     def _resolved(self, endpoints: list[Endpoint]) -> None:
         """The resolver found these. It calls in its own thread."""
@@ -135,7 +152,19 @@ class Shared:
         self._tell(Unresolved(time.monotonic(), problem))
 
     def _answered(self) -> None:
-        """The resolver has answered, well or not: for those that wait."""
+        """The resolver has answered, well or not, or will not any more: nobody waits from now on."""
+        with self._lock:
+            self._known = True
+            waiting, self._waiting = self._waiting, []
+        for wake in waiting:
+            wake()
+
+    def _when_known(self, wake: Callable[[], None]) -> bool:
+        """Whether `wake` will be called once endpoints are known; if not, they are known already."""
+        with self._lock:
+            if not self._known:
+                self._waiting.append(wake)
+            return not self._known
 
     def _subchannel(self, address: str) -> Any:
         """The channel to one endpoint; opened when first asked for."""
@@ -194,12 +223,43 @@ class Shared:
                 Ejected(now, member.endpoint, breaker.until - now) if opened else Readmitted(now, member.endpoint)
             )
 
+    def _checked(self, address: str, answer: Answer, serving: bool) -> None:
+        """An endpoint was asked whether it can serve."""
+        now = time.monotonic()
+        with self._lock:
+            news = self._pool.checked(address, answer, serving, now)
+            endpoint = self._pool.endpoint(address)
+        if news and endpoint is not None:
+            self._tell(HealthChanged(now, endpoint, serving))
+
     def _tell(self, event: Event) -> None:
         if self._observer is not None:
             while self._notices:
                 with contextlib.suppress(IndexError):  # another thread was quicker
                     self._observer(self._notices.popleft())
             self._observer(event)
+
+
+class Asked:
+    """The endpoints of a channel, for its health checks; none once the channel has been dropped."""
+
+    def __init__(self, channel: Shared) -> None:
+        self._channel = weakref.ref(channel)
+
+    def members(self) -> list[str]:
+        channel = self._channel()
+        return [] if channel is None else [member.endpoint.address for member in channel._pool.members]
+
+    def subchannel(self, address: str) -> Any:
+        channel = self._channel()
+        if channel is None or not channel._pool.knows(address):
+            raise ValueError(f"{address} is no endpoint any more")
+        return channel._subchannel(address)
+
+    def checked(self, address: str, answer: Answer, serving: bool) -> None:
+        channel = self._channel()
+        if channel is not None:
+            channel._checked(address, answer, serving)
 
 
 def _tell_if_there(method: weakref.WeakMethod[Any], news: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_type
@@ -81,8 +82,10 @@ from stormproof import (
     Evidence,
     Failover,
     File,
+    HealthCheck,
     Hedge,
     LeastRequest,
+    LoadReports,
     Mark,
     Outcome,
     PeakEwma,
@@ -94,6 +97,7 @@ from stormproof import (
     Retry,
     RetryBudget,
     RoundRobin,
+    SlowStart,
     StoreInUse,
     Subset,
     checkpointed,
@@ -103,6 +107,8 @@ from stormproof.core.eligible import Eligible
 from stormproof.core.load import Load
 from stormproof.core.pool import Member
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected, Event, Readmitted
+from stormproof.orca import report_in
+from stormproof.server import LoadReport, LoadReporter
 
 ADDRESSES = ["10.0.0.1:50051", "10.0.0.2:50051"]
 
@@ -257,6 +263,20 @@ def endpoints_come_and_go() -> list[ChannelConfig]:
         Subset(ADDRESSES, size=1, identity="client-7"),
     ]
     return [ChannelConfig(endpoints=source) for source in sources]
+
+
+def how_endpoints_are_weighed_and_asked() -> list[object]:
+    weighed = LoadReports(blackout=5.0, expiry=60.0, period=0.5, error_penalty=2.0)
+    asked = HealthCheck(service="shop.Cart", interval=5.0, timeout=0.5, failures=3)
+    return [weighed, SlowStart(window=30.0, floor=0.05, aggression=2.0), SlowStart(window=30.0).factor(10.0), asked]
+
+
+def servers_report_their_load(servicer: grpc.GenericRpcHandler, call: grpc.Call) -> None:
+    reporter = LoadReporter(lambda: LoadReport(application_utilization=0.5, named_metrics={"queue": 3}))
+    grpc.server(ThreadPoolExecutor(8), handlers=[servicer], interceptors=[reporter])
+    grpc.aio.server(interceptors=[LoadReporter()])
+    report = report_in(call.trailing_metadata())
+    print(report and (report.qps, report.eps, report.cpu_utilization, report.named_metrics.get("queue")))
 
 
 def configuration_is_data() -> None:

@@ -1,5 +1,7 @@
 """The Hello server as a program: opens its ports, says that it is ready, serves, and ends when told.
 
+Beside Hello its port has the standard health service, which container health checks and balancing clients ask.
+
 It runs on one event loop: no thread for each call, so that a hundred calls can wait in it while the two cores
 that it shares with the client, the proxies and its fellows do something else.
 """
@@ -84,6 +86,8 @@ def _refuse(error: Exception) -> int:
 
 
 async def _serve(settings: Settings) -> int:
+    from harness.node.health import Health, add_health  # in this process only: see there
+
     told_to_end: asyncio.Queue[float] = asyncio.Queue()
     conduct = Conduct(settings.name)
     hello = Hello(
@@ -92,8 +96,10 @@ async def _serve(settings: Settings) -> int:
         workers=settings.workers,
         service_time=settings.service_time,
     )
+    health = Health()
     server, control = _server(), _server()
     add_hello(hello, server)
+    add_health(health, server)
     add_control(Control(conduct, told_to_end.put_nowait), control)
     port = _listen(server, settings.host, settings.port, "--port")
     control_port = None
@@ -104,7 +110,9 @@ async def _serve(settings: Settings) -> int:
     await server.start()
     await control.start()
     _say_ready(settings, Ready(port, control_port))
-    await server.stop(await told_to_end.get())
+    grace = await told_to_end.get()
+    health.drain()
+    await server.stop(grace)
     await control.stop(GRACE)  # no longer than the answer to Drain takes
     return 0
 

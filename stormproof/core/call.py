@@ -110,7 +110,9 @@ class Call:
         self._committed = False
         self._policy = policy
         own = policy.timeout
-        self.timeout = own if timeout is None else timeout if own is None else min(own, timeout)  # seconds, for all of it
+        self.timeout = (
+            own if timeout is None else timeout if own is None else min(own, timeout)
+        )  # seconds, for all of it
         self.deadline: float | None = None  # when the call must be over
         self._flights: dict[int, Flight] = {}
         self._tried: list[Member] = []

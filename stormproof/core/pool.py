@@ -162,6 +162,11 @@ class Pool:
         """Whether there is such an endpoint, or an attempt in flight on one that was there."""
         return address in self._by_address or address in self._leaving
 
+    def endpoint(self, address: str) -> Endpoint | None:
+        """The endpoint of that address; None if there is none."""
+        member = self._by_address.get(address)
+        return None if member is None else member.endpoint
+
     def begin(self, now: float, tried: Sequence[Member] = (), key: str | None = None) -> Flight:
         """An attempt starts now, on a member chosen for it; members in `tried` only if there is no other.
 

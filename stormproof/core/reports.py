@@ -73,7 +73,7 @@ class LoadReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReports:
-    """Endpoints are weighed by the load that their servers report with each answer (`endpoint-load-metrics-bin`, gRFC A51).
+    """Endpoints are weighed by the load that their servers report with each answer (`stormproof.server.LoadReporter`).
 
     blackout       seconds for which an endpoint must have reported before its reports count (default 10): what a server
                    says in its first moments is no measure of it. 0: they count at once.
