@@ -3,7 +3,17 @@
 from stormproof.channel import Channel
 from stormproof.checkpoints import CheckpointError, CheckpointStore, Mark, StoreInUse, checkpointed
 from stormproof.config import ChannelConfig
-from stormproof.core.balancers import Balancer, LeastRequest, PeakEwma, Picker, RandomChoice, RoundRobin
+from stormproof.core.balancers import (
+    Balancer,
+    ConsistentHash,
+    Keyed,
+    KeyedPicker,
+    LeastRequest,
+    PeakEwma,
+    Picker,
+    RandomChoice,
+    RoundRobin,
+)
 from stormproof.core.breaker import Failover
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
@@ -16,5 +26,6 @@ __all__ = [
     "Channel", "ChannelConfig", "from_service_config", "Endpoint", "CallError", "Code", "Evidence", "Outcome",
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
     "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
+    "ConsistentHash", "Keyed", "KeyedPicker",
     "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed",
 ]  # fmt: skip
