@@ -27,6 +27,7 @@ from protos.hello_pb2_grpc import HelloStub
 from stormproof import (
     Channel,
     CheckpointStore,
+    ConsistentHash,
     Endpoint,
     Failover,
     LeastRequest,
@@ -121,6 +122,18 @@ def pure() -> None:
             print(
                 f"{balancer!s:<34} {count:>6} endpoints   machine {whole:8.2f} us (<= 10)   pick {pick:8.2f} us (<= 2)"
             )
+        keyed, keys = ConsistentHash(header="user-id"), [f"user-{number}" for number in range(20_000)]
+        pool = Pool(endpoints, balancer=keyed, failover=Failover(), budget=RetryBudget(), rng=random.Random(1))
+        began = time.perf_counter()
+        pool.picker.pick_for("user-id", pool._eligible, (), 0.0)
+        build = time.perf_counter() - began
+        began = time.perf_counter()
+        for key in keys:
+            pool.picker.pick_for(key, pool._eligible, (), 0.0)
+        pick = (time.perf_counter() - began) / len(keys) * 1e6
+        print(
+            f"{keyed.__class__.__name__:<34} {count:>6} endpoints   ring {build:11.4f} s (<= 1)     pick {pick:8.2f} us (<= 2)"
+        )
 
 
 def commits(rounds: int) -> None:

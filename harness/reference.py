@@ -35,8 +35,8 @@ def page() -> str:
         )
     )
     parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often")))
-    shipped = [getattr(stormproof, name) for name in ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma")]
-    parts.append(_section("Balancers", "Who is called.", shipped))
+    shipped = ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "ConsistentHash")
+    parts.append(_section("Balancers", "Who is called.", [getattr(stormproof, name) for name in shipped]))
     sources = [getattr(stormproof, name) for name in ("Dns", "File", "Polled", "Subset")]
     parts.append(_section("Resolvers", "Where endpoints come from.", sources))
     configuration = ("Endpoint", "Policy", "Retry", "Backoff", "RetryBudget", "Failover")

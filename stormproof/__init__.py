@@ -4,7 +4,17 @@ from stormproof.channel import Channel
 from stormproof.checkpoint_store import CheckpointError, CheckpointStore, StoreInUse
 from stormproof.checkpoints import checkpointed, checkpointed_stream
 from stormproof.config import ChannelConfig
-from stormproof.core.balancers import Balancer, LeastRequest, PeakEwma, Picker, RandomChoice, RoundRobin
+from stormproof.core.balancers import (
+    Balancer,
+    ConsistentHash,
+    Keyed,
+    KeyedPicker,
+    LeastRequest,
+    PeakEwma,
+    Picker,
+    RandomChoice,
+    RoundRobin,
+)
 from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
@@ -24,5 +34,6 @@ __all__ = [
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
     "HealthCheck", "LoadReports", "SlowStart",
     "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
+    "ConsistentHash", "Keyed", "KeyedPicker",
     "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed", "checkpointed_stream",
 ]  # fmt: skip

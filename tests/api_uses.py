@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import grpc
 import grpc.aio
@@ -77,6 +77,7 @@ from stormproof import (
     CheckpointError,
     CheckpointStore,
     Code,
+    ConsistentHash,
     Dns,
     Endpoint,
     Evidence,
@@ -84,6 +85,8 @@ from stormproof import (
     File,
     HealthCheck,
     Hedge,
+    Keyed,
+    KeyedPicker,
     LeastRequest,
     LoadReports,
     Mark,
@@ -234,6 +237,38 @@ class NewestPicker:
 
     def load(self) -> Load | None:
         return None
+
+
+@dataclass(frozen=True)
+class NewestForAll(Newest):
+    """A balancer of one's own that looks at the call, too."""
+
+    def picker(self, rng: random.Random) -> KeyedPicker:
+        print(rng.random())
+        return NewestForAllPicker()
+
+    def key_of(self, request: Any, metadata: Sequence[tuple[str, str | bytes]] | None) -> str | None:
+        print(metadata)
+        return "all" if request is None else None
+
+
+class NewestForAllPicker(NewestPicker):
+    """Its running state."""
+
+    def pick_for(self, key: str, eligible: Eligible, tried: Sequence[Member], now: float) -> Member:
+        print(key, now)
+        return next((member for member in eligible.members if member not in tried), eligible.members[-1])
+
+
+def user_of(request: GetRequest, metadata: Sequence[tuple[str, str | bytes]] | None) -> str | None:
+    print(metadata)
+    return str(request)
+
+
+def keyed() -> list[Keyed]:
+    by_user = ConsistentHash(key=user_of, bound=None, points=1000)
+    print(by_user.key_of(GetRequest(id=1), [("user-id", "7")]))
+    return [ConsistentHash(header="user-id"), by_user, NewestForAll()]
 
 
 def balancers() -> list[Balancer]:

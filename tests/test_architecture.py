@@ -20,7 +20,7 @@ FOLDERS = ("stormproof", "faults", "harness", "suites")
 
 #: The part of the standard library that computes and does nothing else.
 PURE = (
-    "__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "fractions",
+    "__future__", "abc", "array", "bisect", "collections", "contextlib", "copy", "dataclasses", "enum", "fractions",
     "functools", "hashlib", "heapq", "itertools", "json", "math", "numbers", "operator", "random", "re",
     "statistics", "string", "struct", "textwrap", "types", "typing", "zlib",
 )  # fmt: skip

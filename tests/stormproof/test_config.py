@@ -25,6 +25,7 @@ from stormproof import (
     ChannelConfig,
     Checkpoint,
     Code,
+    ConsistentHash,
     Endpoint,
     Failover,
     Hedge,
@@ -100,6 +101,12 @@ policies = st.builds(
 balancers = st.one_of(
     st.builds(LeastRequest, choices=st.none() | st.integers(2, 10)),
     st.builds(PeakEwma, decay=seconds, failure=seconds, probe=seconds),
+    st.builds(
+        ConsistentHash,
+        header=st.from_regex(r"[a-z0-9_.-]+", fullmatch=True),
+        bound=st.none() | st.floats(1, 100),
+        points=st.integers(1, 10_000),
+    ),
     st.sampled_from([RoundRobin(), RandomChoice()]),
 )
 configs = st.builds(
@@ -175,6 +182,26 @@ def test_a_function_that_is_a_dataclass_is_data():
     again = ChannelConfig.from_json(config.to_json())
     assert again == config
     assert again.policy.checkpoint.resume(1, 3) == 7
+
+
+@dataclass(frozen=True)
+class Field:
+    """Another: the key of a call is this entry of its request."""
+
+    name: str
+
+    def __call__(self, request, metadata):
+        return request and request[self.name]
+
+
+def test_the_key_of_a_balancer_is_data_too():
+    """A function that is a dataclass gives the same keys after JSON."""
+    config = ChannelConfig(endpoints=["a:1"], balancer=ConsistentHash(key=Field("user"), bound=None))
+    again = ChannelConfig.from_json(config.to_json())
+    assert again == config
+    assert again.balancer.key_of({"user": "Ada"}, None) == "Ada"
+    with pytest.raises(TypeError, match=r"^balancer.key: .*in place of a function, a frozen dataclass with __call__"):
+        ChannelConfig(endpoints=["a:1"], balancer=ConsistentHash(key=max)).to_json()
 
 
 def test_what_could_not_be_read_again_is_not_written():

@@ -57,7 +57,7 @@ class Keyed(Balancer, Protocol):
     def picker(self, rng: random.Random) -> KeyedPicker: ...
 
     def key_of(self, request: Any, metadata: Metadata | None) -> str | None:
-        """The key of a call, or None if it has none. `request` is None for a client stream. It must not block."""
+        """The key of a call, or None if it has none. `request` is None for a client stream."""
         ...
 
 

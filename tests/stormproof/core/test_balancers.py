@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from machines import ANSWERED, CANCELLED, LOST, picks, pool_of
 from scipy.stats import chisquare
 
-from stormproof.core.balancers import LeastRequest, PeakEwma, RandomChoice, RoundRobin
+from stormproof.core.balancers import ConsistentHash, LeastRequest, PeakEwma, RandomChoice, RoundRobin
 from stormproof.core.eligible import whole
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import OK
 
-ALL = [RoundRobin(), RandomChoice(), LeastRequest(), LeastRequest(choices=3), LeastRequest(choices=None), PeakEwma()]
+ALL = [
+    RoundRobin(), RandomChoice(), LeastRequest(), LeastRequest(choices=3), LeastRequest(choices=None), PeakEwma(),
+    ConsistentHash(header="user-id"),
+]  # fmt: skip
 ALPHA = 1e-6
 
 
