@@ -47,6 +47,7 @@ def test_a_generated_stub_works_unchanged_with_all_four_kinds(three):
     assert {len(greeter.metadata) for greeter in three.greeters} <= {0, 1, 2, 3}
 
 
+@pytest.mark.guarantee(62)
 @pytest.mark.parametrize("how", ["blocking", "future"])
 def test_a_failure_says_what_was_tried_and_who_must_act(three, how):
     """A CallError is a grpc.RpcError with code and details, and knows attempts, endpoints, and whether work was done."""
@@ -165,6 +166,7 @@ def test_a_future_can_be_cancelled(one):
         until(lambda: channel._pool.members[0].in_flight == 0, "the attempt let go")
 
 
+@pytest.mark.guarantee(107)
 def test_a_request_that_cannot_be_serialized_changes_no_counter(one):
     """The caller's own mistake surfaces as it is, and the endpoint is not blamed for it."""
     with Channel(one.addresses) as channel:
@@ -202,6 +204,7 @@ def test_waiting_for_the_channel_to_be_ready_works(one):
         grpc.channel_ready_future(channel).result(timeout=5)
 
 
+@pytest.mark.guarantee(8)
 def test_random_channels_with_one_seed_choose_the_same(three):
     """A seed fixes every draw of a channel."""
     orders = []
@@ -216,6 +219,7 @@ def test_random_channels_with_one_seed_choose_the_same(three):
     assert len(Counter(orders[0])) == 3
 
 
+@pytest.mark.guarantee(9)
 def test_bad_arguments_are_all_told_at_once():
     """One ValueError that names every argument that is wrong."""
     with pytest.raises(ValueError, match=r"^Channel: ") as caught:

@@ -38,6 +38,7 @@ def test_metadata_and_the_remaining_deadline_travel(driver, one):
     assert 1.0 < greeter.remaining[0] <= 2.02  # grpc rounds a timeout up
 
 
+@pytest.mark.guarantee(58, 59)
 def test_a_retry_tells_the_server_how_many_came_before(driver, three):
     """gRFC A6: grpc-previous-rpc-attempts is 1 on the second attempt and 2 on the third; each is on another server."""
     with calling(driver, three.addresses, policy=Policy(retry=Retry(attempts=3))) as client:
@@ -48,6 +49,7 @@ def test_a_retry_tells_the_server_how_many_came_before(driver, three):
     assert sorted(caught.value.endpoints) == sorted(three.addresses)
 
 
+@pytest.mark.guarantee(62)
 def test_a_failure_says_what_was_tried_and_who_must_act(driver, three):
     """A CallError is a grpc.RpcError with code and details, and knows attempts, endpoints, and whether work was done."""
     with calling(driver, three.addresses, policy=Policy(retry=Retry(attempts=2))) as client:
@@ -64,6 +66,7 @@ def test_a_failure_says_what_was_tried_and_who_must_act(driver, three):
     )
 
 
+@pytest.mark.guarantee(50)
 def test_an_answer_is_not_retried(driver, three):
     """INVALID_ARGUMENT comes back from the first server, after one attempt."""
     with calling(driver, three.addresses) as client:
@@ -72,6 +75,7 @@ def test_an_answer_is_not_retried(driver, three):
     assert (caught.value.code(), caught.value.attempts) == (grpc.StatusCode.INVALID_ARGUMENT, 1)
 
 
+@pytest.mark.guarantee(54)
 def test_a_servers_pushback_is_obeyed(driver, one):
     """grpc-retry-pushback-ms 30: retried although the code is not listed, and not before 30 ms are over."""
     with calling(driver, one.addresses, policy=Policy(retry=Retry(attempts=2))) as client:
@@ -82,6 +86,7 @@ def test_a_servers_pushback_is_obeyed(driver, one):
     assert len(one.greeters[0].metadata) == 2
 
 
+@pytest.mark.guarantee(59)
 def test_no_connection_is_proof_that_nothing_was_sent(driver, one):
     """A refused connection moves on to the next endpoint without being a retry, and is evidence NEVER_SENT."""
     events = []
@@ -94,6 +99,7 @@ def test_no_connection_is_proof_that_nothing_was_sent(driver, one):
     assert (events[4].attempt, events[4].sent) == (2, 1)
 
 
+@pytest.mark.guarantee(64)
 def test_a_call_never_outlives_its_deadline(driver, three):
     """Every server hangs: three attempts of 0.2 s fit, the fourth gets what is left, and the caller waits 0.7 s in all."""
     retry = Retry(attempts=5, backoff=Backoff(base=0.0))
@@ -108,6 +114,7 @@ def test_a_call_never_outlives_its_deadline(driver, three):
     assert 0.69 <= took < 1.2
 
 
+@pytest.mark.guarantee(53)
 def test_tiny_backoffs_lose_no_attempt(driver, one):
     """Backoffs of 0 and under 2 ms: every call comes back (with grpc's own retries a third of them hangs, grpc#41036)."""
     for base in (0.0, 0.0005, 0.002):
@@ -134,6 +141,7 @@ def test_closing_ends_a_call_in_flight_as_cancelled(driver, one):
             assert caught.value.code() is grpc.StatusCode.CANCELLED
 
 
+@pytest.mark.guarantee(68)
 def test_a_call_can_be_cancelled(driver, one):
     """Cancelling reaches the attempt, plain or raced, and the counters go back to nought."""
     for policy in (Policy(), Policy(timeout=60.0, hedge=Hedge(after=0.01))):
@@ -145,6 +153,7 @@ def test_a_call_can_be_cancelled(driver, one):
                 call.result(5)
 
 
+@pytest.mark.guarantee(61)
 def test_a_call_can_be_cancelled_while_it_waits(driver, one):
     """Zero further attempts after cancelling in a backoff of minutes."""
     policy = Policy(timeout=600.0, retry=Retry(backoff=Backoff(base=300.0, cap=300.0)))
@@ -189,6 +198,7 @@ def test_failover_off_still_balances(driver, three):
     assert [len(greeter.metadata) for greeter in three.greeters] == [10, 10, 10]
 
 
+@pytest.mark.guarantee(70, 73)
 def test_a_second_server_is_asked_when_the_first_is_silent(driver, three):
     """Hedge: one server hangs, a copy 50 ms later answers, and the copy on the hanging server is cancelled."""
     for greeter in three.greeters[1:]:
@@ -201,6 +211,7 @@ def test_a_second_server_is_asked_when_the_first_is_silent(driver, three):
     assert three.greeters[1].metadata[0]["grpc-previous-rpc-attempts"] == "1"
 
 
+@pytest.mark.guarantee(70)
 def test_many_hedged_calls_at_once_leave_nothing_behind(driver, three):
     """300 calls at once, every one hedged at once: each gets one answer, and no attempt stays in flight."""
     policy = Policy(timeout=10.0, hedge=Hedge(after=0.0))

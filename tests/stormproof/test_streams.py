@@ -112,6 +112,7 @@ def test_a_stream_cut_anywhere_yields_what_the_uncut_one_yields(driver, serving,
     assert counter.calls == 1 + len(list(cuts))
 
 
+@pytest.mark.guarantee(51)
 def test_without_a_checkpoint_a_torn_stream_ends_with_its_error(driver, serving):
     """What has been read cannot be read again (gRFC A6): one attempt, and a CallError after the third message."""
     counter, addresses = serving(cuts=[3])
@@ -174,6 +175,7 @@ def test_a_client_stream_that_outgrew_its_buffer_is_not_sent_again(driver, servi
     assert (caught.value.attempts, counter.received) == (1, [])
 
 
+@pytest.mark.guarantee(107)
 def test_a_client_streams_own_mistake_surfaces_with_its_cause(driver, serving):
     """An iterator of the caller's that raises ends the call, once, and the counters are right."""
     counter, addresses = serving()
@@ -218,6 +220,7 @@ def test_the_channels_timeout_does_not_cut_streams_short(driver, serving):
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+@pytest.mark.guarantee(68)
 def test_a_stream_can_be_cancelled_by_another_thread(driver, serving):
     """The reader gets CANCELLED, the server's attempt ends, and nothing stays in flight."""
     _, addresses = serving()
@@ -265,6 +268,7 @@ def test_closing_the_channel_ends_streams_as_cancelled(driver, serving):
     assert caught.value.code() is grpc.StatusCode.CANCELLED
 
 
+@pytest.mark.guarantee(107)
 def test_a_resume_that_raises_surfaces(driver, serving):
     """A function of the user's that raises surfaces in the caller as it is."""
     _, addresses = serving()

@@ -28,6 +28,7 @@ def weighted(*weights: float):
     return [Endpoint(f"{chr(97 + i)}:1", weight=w) for i, w in enumerate(weights)]
 
 
+@pytest.mark.guarantee(1)
 @pytest.mark.parametrize("balancer", ALL, ids=repr)
 @pytest.mark.parametrize("weights", [(1, 1, 1), (5, 1, 1), (1,), (0, 0), (0, 3)], ids=repr)
 def test_every_pick_is_one_that_may_be_picked(balancer, weights):
@@ -41,6 +42,7 @@ def test_every_pick_is_one_that_may_be_picked(balancer, weights):
             pool.finished(flight, OK, turn * 0.01 + 0.005)
 
 
+@pytest.mark.guarantee(8)
 @pytest.mark.parametrize("balancer", ALL, ids=repr)
 def test_the_same_seed_picks_the_same(balancer):
     """For every seed and trace of events, picks repeat."""
@@ -59,6 +61,7 @@ def test_the_same_seed_picks_the_same(balancer):
     assert trace(1) != trace(2)
 
 
+@pytest.mark.guarantee(5)
 @pytest.mark.parametrize("balancer", ALL, ids=repr)
 @pytest.mark.parametrize("outcome", [OK, ANSWERED, LOST, CANCELLED], ids=lambda o: o.code.name)
 def test_attempts_in_flight_are_counted_back_to_nought(balancer, outcome):
@@ -71,6 +74,7 @@ def test_attempts_in_flight_are_counted_back_to_nought(balancer, outcome):
     assert [member.in_flight for member in pool.members] == [0, 0, 0]
 
 
+@pytest.mark.guarantee(10)
 @given(count=st.integers(1, 12), seed=st.integers(0, 99), start=st.integers(0, 30))
 def test_round_robin_windows_are_permutations(count, seed, start):
     """Every window of n picks over n equal endpoints holds each once."""
@@ -78,6 +82,7 @@ def test_round_robin_windows_are_permutations(count, seed, start):
     assert len(set(seen[start:])) == count
 
 
+@pytest.mark.guarantee(13, 14)
 @settings(max_examples=60)
 @given(weights=st.lists(st.integers(1, 9), min_size=1, max_size=7), seed=st.integers(0, 9), start=st.integers(0, 20))
 def test_smooth_round_robin_windows_follow_the_weights_exactly(weights, seed, start):
@@ -97,6 +102,7 @@ def test_smooth_round_robin_does_not_burst():
     assert "aaaa" not in seen
 
 
+@pytest.mark.guarantee(15)
 @given(weights=st.lists(st.integers(1, 9), min_size=1, max_size=6), scale=st.sampled_from([0.1, 3.0, 1e6, 1 / 3]))
 def test_only_the_proportion_of_weights_matters(weights, scale):
     """Weights c * W give the same sequence for every c > 0."""
@@ -104,6 +110,7 @@ def test_only_the_proportion_of_weights_matters(weights, scale):
     assert plain == picks(pool_of(*weighted(*(w * scale for w in weights)), balancer=RoundRobin()), 60)
 
 
+@pytest.mark.guarantee(12)
 def test_fresh_round_robin_channels_start_anywhere():
     """The first pick of 10 000 fresh channels is uniform over 10 endpoints."""
     first = Counter(
@@ -127,6 +134,7 @@ def test_random_choice_follows_the_weights(weights, seed):
     assert chisquare([pairs[a, b] for a in names for b in names], expected, sum_check=False).pvalue > ALPHA
 
 
+@pytest.mark.guarantee(23)
 def test_two_choices_take_the_less_loaded():
     """The strictly worst endpoint is never picked, because two different ones are always compared."""
     pool = pool_of(*"abc", balancer=LeastRequest())
@@ -134,6 +142,7 @@ def test_two_choices_take_the_less_loaded():
     assert "a:1" not in picks(pool, 60)
 
 
+@pytest.mark.guarantee(21)
 def test_scanning_all_finds_the_minimum_with_even_ties():
     """LeastRequest(None) picks a minimum; over ties it is uniform (chi-square, 10 000 picks)."""
     pool = pool_of(*"abcd", balancer=LeastRequest(choices=None))
@@ -147,6 +156,7 @@ def test_scanning_all_finds_the_minimum_with_even_ties():
     assert chisquare(list(seen.values())).pvalue > ALPHA
 
 
+@pytest.mark.guarantee(24)
 @pytest.mark.parametrize("seed", range(20))
 def test_two_choices_keep_the_fullest_near_the_mean(seed):
     """Balls into bins, n = 100, m = 100 n: the fullest is at most 5 over the mean (Mitzenmacher; one choice: about 23)."""
@@ -166,6 +176,7 @@ def test_least_request_draws_idle_endpoints_by_weight():
     assert chisquare([seen[f"{n}:1"] for n in "abcd"], [10_000, 5_000, 2_500, 2_500]).pvalue > ALPHA
 
 
+@pytest.mark.guarantee(25)
 def test_choices_out_of_bounds_are_refused():
     """gRFC A48: choice_count from 2 to 10."""
     for choices in (1, 11, 2.5):
@@ -184,6 +195,7 @@ def settled(pool, latencies, now=0.0):
         pool.finished(flight, OK, now + latency)
 
 
+@pytest.mark.guarantee(27)
 def test_peak_ewma_believes_bad_news_at_once_and_good_news_slowly():
     """A slower answer is the estimate at once; a faster one fades it by exp(-dt / decay), to 1e-9 of the model."""
     pool = pool_of("a", balancer=PeakEwma(decay=10.0, probe=100.0))
@@ -204,6 +216,7 @@ def test_peak_ewma_believes_bad_news_at_once_and_good_news_slowly():
         assert load.estimate == pytest.approx(estimate, abs=1e-9)
 
 
+@pytest.mark.guarantee(28)
 def test_peak_ewma_asks_the_unknown_one_call_at_a_time():
     """Of an endpoint never heard from, one call is outstanding until it answers, while others are proven."""
     pool = pool_of(*"abc", balancer=PeakEwma(), seed=4)
@@ -213,6 +226,7 @@ def test_peak_ewma_asks_the_unknown_one_call_at_a_time():
     assert seen[2] == 1
 
 
+@pytest.mark.guarantee(34)
 def test_peak_ewma_leaves_an_endpoint_whose_calls_do_not_end():
     """A call in flight counts with its age: after it has been out for longer than the others take, nobody follows it."""
     pool = pool_of(*"ab", balancer=PeakEwma(), seed=2)
@@ -253,6 +267,7 @@ def share(seen, index, begin, end):
     return window.count(index) / len(window)
 
 
+@pytest.mark.guarantee(32)
 def test_peak_ewma_leaves_a_slow_server_and_comes_back_in_a_moment():
     """Slow from 5 to 15 s: under 1.5 % of the calls from 6 to 15 s; from 17 s on at least half of its fair share."""
     slow = lambda index, now: (0.6 if index == 0 and 5 <= now < 15 else 0.010, OK)  # noqa: E731
@@ -271,6 +286,7 @@ def test_peak_ewma_is_not_led_by_noise():
         assert min(share(seen, index, 0, 10) for index in range(5)) > 0.1
 
 
+@pytest.mark.guarantee(33)
 def test_peak_ewma_is_not_drawn_to_a_server_that_fails_fast():
     """A server that fails in 1 ms gets less than its fair share: a failure is no quick answer."""
     sink = lambda index, now: (0.001, ANSWERED) if index == 0 else (0.010, OK)  # noqa: ARG005, E731
@@ -278,6 +294,7 @@ def test_peak_ewma_is_not_drawn_to_a_server_that_fails_fast():
         assert share(simulate(PeakEwma(), sink, seconds=10, seed=seed), 0, 1, 10) < 0.05
 
 
+@pytest.mark.guarantee(31)
 def test_peak_ewma_starves_nobody():
     """Every healthy server is asked in every span of two seconds, although one always is a little slower."""
     uneven = lambda index, now: (0.010 + 0.004 * index, OK)  # noqa: ARG005, E731

@@ -34,6 +34,7 @@ def test_one_refused_connection_ejects():
     assert fed(REFUSED).state is State.OPEN
 
 
+@pytest.mark.guarantee(40, 105)
 def test_a_failure_rate_ejects_once_there_are_enough_calls():
     """Two failures in every five calls eject at the twentieth call, and not before."""
     pattern = [ANSWERED, ANSWERED, OK, OK, OK]
@@ -41,6 +42,7 @@ def test_a_failure_rate_ejects_once_there_are_enough_calls():
     assert fed(*(pattern * 4)[::-1]).state is State.OPEN
 
 
+@pytest.mark.guarantee(80)
 def test_answers_to_bad_requests_and_cancelled_calls_are_no_evidence():
     """INVALID_ARGUMENT and CANCELLED say nothing against the endpoint."""
     assert fed(*[WRONG] * 50, *[CANCELLED] * 50).state is State.CLOSED
@@ -69,6 +71,7 @@ def test_the_wait_doubles_up_to_its_cap_and_is_shortened_at_random():
         assert 0.8 * bound <= wait <= bound
 
 
+@pytest.mark.guarantee(78)
 def test_a_trial_alone_decides():
     """While half open, what began earlier changes nothing; the trial's success closes, its cancelling makes another due."""
     breaker = fed(REFUSED)
@@ -81,6 +84,7 @@ def test_a_trial_alone_decides():
     assert breaker.state is State.CLOSED
 
 
+@pytest.mark.guarantee(41, 77, 78)
 def test_one_trial_at_a_time_and_none_before_its_time():
     """An ejected endpoint gets no call before its wait is over, then exactly one until that one has ended."""
     pool = pool_of("a", "b")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stormproof.core.budget import RetryBudget
 
 
+@pytest.mark.guarantee(56)
 @given(
     steps=st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=300),
     ratio=st.sampled_from([0.0, 0.1, 0.5]),
@@ -28,6 +29,7 @@ def test_retries_never_exceed_the_published_bound(steps, ratio, per_second):
         assert retries <= ratio * successes + per_second * (now + 10.0) + 1e-6
 
 
+@pytest.mark.guarantee(56)
 def test_an_outage_earns_nothing():
     """1000 calls a second fail for a minute after a good minute: at most 1.05 attempts a call, not 3."""
     account = RetryBudget().account()

@@ -33,6 +33,7 @@ def test_a_success_is_one_attempt_and_one_finish():
     assert call.state is State.DONE
 
 
+@pytest.mark.guarantee(58, 65)
 def test_a_retry_goes_elsewhere_with_what_is_left_of_the_deadline():
     """Attempt 2 avoids the endpoint that failed, and gets the remaining time, not a fresh deadline (gRFC A6)."""
     call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=AT_ONCE)))
@@ -41,6 +42,7 @@ def test_a_retry_goes_elsewhere_with_what_is_left_of_the_deadline():
     assert call.finished(2, OK, 0.5) == [Finish(2, OK)]
 
 
+@pytest.mark.guarantee(65)
 def test_an_attempt_gets_the_smaller_of_its_own_limit_and_what_is_left():
     """timeout = min(per attempt, remaining): 0.4, 0.4, then the 0.2 that are left."""
     policy = Policy(timeout=1.0, attempt_timeout=0.4, idempotent=True, retry=Retry(backoff=AT_ONCE))
@@ -58,12 +60,14 @@ def test_the_callers_own_timeout_counts_when_it_is_smaller():
     assert Call(pool_of("a"), Policy(timeout=None), None).begin(0.0) == [start(1, A, None)]
 
 
+@pytest.mark.guarantee(65, 106)
 def test_a_deadline_that_has_passed_starts_nothing():
     """A caller that asks with no time left gets DEADLINE_EXCEEDED, and no server hears of it."""
     [finish] = Call(pool_of("a"), Policy(), 0.0).begin(0.0)
     assert (finish.attempt, finish.outcome.code, finish.outcome.definite) == (0, Code.DEADLINE_EXCEEDED, True)
 
 
+@pytest.mark.guarantee(49)
 def test_attempts_count_with_the_first_one_in():
     """attempts=3 is three attempts, and the third failure is the caller's."""
     call = Call(pool_of("a", "b", "c"), Policy(retry=Retry(attempts=3, backoff=AT_ONCE)))
@@ -73,6 +77,7 @@ def test_attempts_count_with_the_first_one_in():
     assert call.finished(3, ANSWERED, 0.3) == [Finish(3, ANSWERED)]
 
 
+@pytest.mark.guarantee(49, 100)
 def test_no_retry_is_exactly_one_attempt():
     """retry=None and attempts=1 both mean: never again."""
     for policy in (Policy(retry=None), Policy(retry=Retry(attempts=1))):
@@ -81,6 +86,7 @@ def test_no_retry_is_exactly_one_attempt():
         assert call.finished(1, ANSWERED, 0.1) == [Finish(1, ANSWERED)]
 
 
+@pytest.mark.guarantee(50)
 def test_a_code_that_is_not_listed_is_not_retried():
     """INVALID_ARGUMENT is an answer: exactly one attempt."""
     call = Call(pool_of("a", "b"), Policy())
@@ -88,6 +94,7 @@ def test_a_code_that_is_not_listed_is_not_retried():
     assert call.finished(1, WRONG, 0.1) == [Finish(1, WRONG)]
 
 
+@pytest.mark.guarantee(60)
 @pytest.mark.parametrize("outcome", [LOST, TIMED_OUT])
 def test_work_that_may_be_done_is_repeated_only_where_that_is_harmless(outcome):
     """A lost attempt of a plain method is the end of its call; of an idempotent one it is followed by another."""
@@ -100,6 +107,7 @@ def test_work_that_may_be_done_is_repeated_only_where_that_is_harmless(outcome):
     assert [type(action) for action in call.finished(1, outcome, 0.1)] == [Start]
 
 
+@pytest.mark.guarantee(59)
 def test_what_was_never_sent_goes_elsewhere_for_free():
     """No connection: the next endpoint at once. Not counted, not waited for, not paid for, and no server is told of it."""
     pool = pool_of("a", "b", "c", budget=RetryBudget(ratio=0.0, per_second=0.0))
@@ -117,6 +125,7 @@ def test_without_failover_nothing_moves_for_free():
     assert call.finished(1, REFUSED, 0.0) == [Finish(1, REFUSED)]
 
 
+@pytest.mark.guarantee(52)
 def test_the_wait_before_a_retry_is_drawn_from_nothing_to_its_bound():
     """Full jitter: uniform on [0, min(cap, base * multiplier ** (n - 1))], by KS test over 2000 draws at alpha 1e-6."""
     from scipy.stats import kstest
@@ -139,6 +148,7 @@ def test_a_call_waits_and_is_woken():
     assert call.wake_at is None
 
 
+@pytest.mark.guarantee(65)
 def test_a_wait_past_the_deadline_is_not_begun():
     """If the next attempt could only start when the call is over, the caller hears of the failure now."""
     call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=Backoff(base=50.0, cap=50.0))))
@@ -146,6 +156,7 @@ def test_a_wait_past_the_deadline_is_not_begun():
     assert call.finished(1, ANSWERED, 0.9) == [Finish(1, ANSWERED)]
 
 
+@pytest.mark.guarantee(65)
 def test_a_driver_that_wakes_too_late_gets_the_last_failure():
     """No attempt starts with nothing left of the deadline, however late the machine is woken."""
     call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=Backoff(base=0.1))))
@@ -182,6 +193,7 @@ def test_a_call_that_a_server_cancels_is_one_that_nobody_answered():
         assert [type(action) for action in call.finished(1, CANCELLED, 0.1)] == kinds
 
 
+@pytest.mark.guarantee(80, 106)
 def test_our_own_mistakes_are_told_at_once_and_nobody_is_blamed():
     """A request that cannot be serialized: one attempt, and no endpoint's breaker hears of it."""
     pool = pool_of("a", "b")
@@ -193,6 +205,7 @@ def test_our_own_mistakes_are_told_at_once_and_nobody_is_blamed():
     assert pool.begin(1.0).member.index == 0
 
 
+@pytest.mark.guarantee(68, 99)
 def test_cancelling_ends_the_attempt_and_the_call():
     """The attempt in flight is cancelled, the caller is answered at once, and the late end of the attempt does nothing."""
     pool = pool_of("a", "b")
@@ -206,6 +219,7 @@ def test_cancelling_ends_the_attempt_and_the_call():
     assert call.cancelled(0.3) == []
 
 
+@pytest.mark.guarantee(61)
 def test_cancelling_during_a_wait_starts_nothing_more():
     """Zero further attempts after a cancellation, also when the driver's timer fires all the same."""
     call = Call(pool_of("a", "b"), Policy(timeout=1.0))
@@ -225,6 +239,7 @@ def test_a_single_endpoint_is_tried_again():
 HEDGED = Policy(timeout=1.0, hedge=Hedge(after=0.1, attempts=3), retry=Retry(attempts=2, backoff=AT_ONCE))
 
 
+@pytest.mark.guarantee(69, 73)
 def test_copies_start_on_time_on_other_endpoints_until_one_answers():
     """Copy k starts k * after later unless a result came; the first success wins, the others are cancelled (gRFC A6)."""
     call = Call(pool_of("a", "b", "c"), HEDGED)
@@ -237,6 +252,7 @@ def test_copies_start_on_time_on_other_endpoints_until_one_answers():
     assert call.finished(1, CANCELLED, 0.26) == [] == call.finished(3, CANCELLED, 0.26)
 
 
+@pytest.mark.guarantee(69, 99)
 def test_an_answer_in_time_starts_no_copy():
     """No second copy when the first one answers before `after`, also when the timer fires all the same."""
     call = Call(pool_of("a", "b"), HEDGED)
@@ -245,6 +261,7 @@ def test_an_answer_in_time_starts_no_copy():
     assert call.woke(0.1) == []
 
 
+@pytest.mark.guarantee(69)
 def test_a_copy_that_fails_harmlessly_starts_the_next_at_once():
     """UNAVAILABLE from one of two copies in flight: the third starts now, not at its time."""
     call = Call(pool_of("a", "b", "c"), HEDGED)
@@ -254,6 +271,7 @@ def test_a_copy_that_fails_harmlessly_starts_the_next_at_once():
     assert call.finished(3, OK, 0.2) == [Cancel(2), Finish(3, OK)]
 
 
+@pytest.mark.guarantee(71)
 def test_a_fatal_answer_ends_the_race():
     """INVALID_ARGUMENT would be the answer of every server: all copies are cancelled and it is told."""
     call = Call(pool_of("a", "b", "c"), HEDGED)
@@ -271,6 +289,7 @@ def test_if_all_copies_fail_the_first_error_is_told():
     assert call.finished(1, ANSWERED, 0.3) == [Finish(2, LOST)]
 
 
+@pytest.mark.guarantee(72)
 def test_copies_are_paid_for_from_the_budget():
     """An empty budget starts no copy; the call goes on with the one it has."""
     call = Call(pool_of("a", "b", budget=RetryBudget(ratio=0.0, per_second=0.0)), HEDGED)
@@ -279,6 +298,7 @@ def test_copies_are_paid_for_from_the_budget():
     assert call.finished(1, OK, 0.5) == [Finish(1, OK)]
 
 
+@pytest.mark.guarantee(72)
 def test_the_cap_on_copies_is_exact_when_latencies_jump_a_hundredfold():
     """1000 fast calls, then 1000 that all need a copy: copies never exceed ratio * successes + the reserve."""
     pool = pool_of("a", "b", budget=RetryBudget(ratio=0.02, per_second=0.0))
@@ -309,6 +329,7 @@ def test_a_loser_changes_no_statistics_but_its_place_in_flight():
     assert (loser.in_flight, loser.load.estimate) == (0, None)
 
 
+@pytest.mark.guarantee(68)
 def test_cancelling_a_race_cancels_every_copy():
     """All copies in flight are cancelled, and none starts afterwards."""
     call = Call(pool_of("a", "b", "c"), HEDGED)
@@ -318,6 +339,7 @@ def test_cancelling_a_race_cancels_every_copy():
     assert call.woke(0.2) == []
 
 
+@pytest.mark.guarantee(5, 70)
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_race_ends_once_and_lets_go_of_everything(data):
@@ -353,6 +375,7 @@ OUTCOMES = st.sampled_from(
 )
 
 
+@pytest.mark.guarantee(5, 49, 53, 60, 65)
 @settings(max_examples=400, deadline=None)
 @given(
     outcomes=st.lists(st.tuples(OUTCOMES, st.floats(0, 0.5)), min_size=30, max_size=30),

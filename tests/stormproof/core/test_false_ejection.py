@@ -52,7 +52,7 @@ def test_two_of_three_dead_hosts_are_found():
     assert set(ejected([1.0, 1.0, 0.0], calls=100, sweeps=1, seed=1)) == {0, 1}
 
 
-@pytest.mark.guarantee(105)
+@pytest.mark.guarantee(40, 105)
 def test_below_the_minimum_volume_no_rate_counts():
     """Nineteen calls, 10 failed, no five in a row: nothing happens; failures of a mere 1 in 3 never do."""
     pool = pool_of("a", "b")

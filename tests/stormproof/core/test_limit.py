@@ -43,6 +43,7 @@ class Callers:
         return self.gauge.limit
 
 
+@pytest.mark.guarantee(82)
 def test_a_fixed_limit_lets_in_that_many():
     """Guarantee 82: of four calls at once three are let in, streams as well; one that ends makes room for one."""
     gauge = FixedLimit(calls=3).gauge()
@@ -57,6 +58,7 @@ def test_a_fixed_limit_lets_in_that_many():
     assert (gauge.in_flight, gauge.limit) == (3, 3)
 
 
+@pytest.mark.guarantee(84)
 def test_an_adaptive_limit_falls_when_calls_take_longer_and_recovers():
     """Guarantee 84: 40 callers whose calls take 0.1 s, then 0.4 s, then 0.1 s again; the limit each 2 s.
 
@@ -69,6 +71,7 @@ def test_an_adaptive_limit_falls_when_calls_take_longer_and_recovers():
     assert [callers.call(2.0, 0.1) for _ in range(6)] == [16, 17, 19, 21, 23, 25]
 
 
+@pytest.mark.guarantee(84)
 def test_it_stays_within_its_bounds():
     """Guarantee 84: calls get ten times slower, then quick again: down to lowest, up to highest, and no further."""
     callers = Callers(GradientLimit(initial=10, lowest=6, highest=12, remeasure=1000).gauge(), 20)
@@ -209,6 +212,7 @@ def test_an_overload_that_lasts_does_not_become_normal():
     assert sum(ours[-1000:]) / 1000 < 1.5
 
 
+@pytest.mark.guarantee(82, 84)
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.floats(0.0, 3.0), st.booleans(), st.booleans()), max_size=60),

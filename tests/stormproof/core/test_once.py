@@ -14,6 +14,7 @@ LOST = Outcome(Code.UNAVAILABLE, Evidence.LOST, "connection broke")
 TIMED_OUT = Outcome(Code.DEADLINE_EXCEEDED, Evidence.LOST, "no answer in time")
 
 
+@pytest.mark.guarantee(93)
 def test_one_call_holds_a_key_and_the_others_wait_for_it():
     """Guarantee 93: the first looks and runs, those of the same payload wait, others are a conflict, until it is over."""
     keys: Keys[str] = Keys()
@@ -32,12 +33,14 @@ def test_what_the_store_holds_decides_for_whoever_looks(stored, answer):
     assert found(b"1", stored) is answer
 
 
+@pytest.mark.guarantee(93)
 def test_errors_are_kept_like_successes_unless_they_tell_of_the_moment():
     """Guarantee 93: what may be half done is never run again; five codes say that there was no room or no time."""
     passing = {"CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED", "UNAVAILABLE"}
     assert {code.name for code in Code if not kept(code)} == passing
 
 
+@pytest.mark.guarantee(93)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([b"1", b"2"]), st.booleans()), max_size=60))
 def test_one_at_a_time_and_one_kept_outcome_whatever_comes(steps):
     """Calls come with two keys and two payloads, and end in any order: of each key one runs at a time, and once an
@@ -62,6 +65,7 @@ def test_one_at_a_time_and_one_kept_outcome_whatever_comes(steps):
     assert len(keys) == len(running)
 
 
+@pytest.mark.guarantee(60)
 @pytest.mark.parametrize("outcome", [LOST, TIMED_OUT])
 def test_a_call_with_a_key_may_be_repeated_like_an_idempotent_one(outcome):
     """Guarantee 60: work that may have been done is repeated only if the method is declared repeatable, by a key too."""

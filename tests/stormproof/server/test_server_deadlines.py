@@ -62,6 +62,7 @@ def test_no_deadline_stays_behind_in_a_thread(kind):
         assert call(address, timeout=None)[0] == b"None"
 
 
+@pytest.mark.guarantee(66)
 def test_a_nested_call_has_no_more_time_than_its_caller(kind):
     """Guarantee 66: caller 1 s, policy of the nested call 60 s, so the inner server is told at most 1 s."""
     with serving("threads", Deadlines(), do=left) as inner, Channel([inner], policy=Policy(timeout=60)) as channel:
@@ -70,6 +71,7 @@ def test_a_nested_call_has_no_more_time_than_its_caller(kind):
             assert 50 < float(call(outer, timeout=None)[0]) <= 61  # grpc rounds more, the longer it is
 
 
+@pytest.mark.guarantee(66)
 def test_a_nested_stream_has_no_more_time_than_its_caller(kind):
     """Guarantee 66 for a streaming method that a handler calls."""
     with serving("threads", Deadlines(), each=lambda *_: iter([left()])) as inner:
@@ -78,6 +80,7 @@ def test_a_nested_stream_has_no_more_time_than_its_caller(kind):
                 assert 0.5 < float(call(outer, timeout=1.0)[0]) <= 1.02
 
 
+@pytest.mark.guarantee(66)
 def test_a_nested_call_on_asyncio_inherits_too():
     """The same with coroutines all the way: a task has the deadline of the handler that started it."""
     channels: list[AioChannel] = []
@@ -94,6 +97,7 @@ def test_a_nested_call_on_asyncio_inherits_too():
         assert 0.5 < float(call(outer, timeout=1.0)[0]) <= 1.02
 
 
+@pytest.mark.guarantee(66)
 @given(st.lists(st.floats(0.001, 100), min_size=1, max_size=5), st.none() | st.floats(0.001, 100))
 def test_of_all_deadlines_the_earliest_holds(deadlines, timeout):
     """Guarantee 66, Finagle's combine: nested in any order, a call has the smallest of all and its own timeout."""
@@ -119,6 +123,7 @@ class Busy(Interceptor):
         return Visit()
 
 
+@pytest.mark.guarantee(67)
 @pytest.mark.parametrize("late", [True, False])
 def test_a_call_whose_deadline_has_passed_is_not_run(kind, late):
     """Guarantee 67: its handler does not run. Without the interceptor it does, for nobody."""
@@ -145,6 +150,7 @@ def test_a_call_whose_deadline_has_passed_is_not_run(kind, late):
     assert len(ran) == (0 if late else 1)
 
 
+@pytest.mark.guarantee(68)
 @pytest.mark.parametrize("policy", [Policy(), Policy(hedge=Hedge(after=0.01))])
 def test_the_server_hears_that_its_caller_has_gone(kind, policy):
     """Guarantee 68: a cancelled call is cancelled in all its attempts, and each server observes it."""
@@ -169,6 +175,7 @@ def test_the_server_hears_that_its_caller_has_gone(kind, policy):
         release.set()
 
 
+@pytest.mark.guarantee(106)
 def test_a_call_with_no_time_left_is_not_begun_and_nobody_is_blamed():
     """Guarantee 106: refused by the client itself, with DEADLINE_EXCEEDED and no attempt; every endpoint as it was."""
     events = []

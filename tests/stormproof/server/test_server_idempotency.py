@@ -93,6 +93,7 @@ def failure(address, *, request: bytes, **options):
     return (*told(caught.value), trailing)
 
 
+@pytest.mark.guarantee(93)
 def test_the_same_key_and_payload_runs_once_and_is_answered_every_time(kind, store, work):
     """Guarantee 93: three calls, one run; those that were not worked for say so."""
     with serving(kind, Idempotency(store), do=work) as address:
@@ -101,6 +102,7 @@ def test_the_same_key_and_payload_runs_once_and_is_answered_every_time(kind, sto
     assert [trailing.get("idempotent-replayed") for _, trailing in answers] == [None, "true", "true"]
 
 
+@pytest.mark.guarantee(93)
 def test_errors_are_repeated_with_details_and_metadata(kind, store, work):
     """Guarantee 93: what a handler aborted with or raised is its outcome, and it is not run again."""
     with serving(kind, Idempotency(store), do=work) as address:
@@ -120,6 +122,7 @@ def test_an_outcome_that_tells_of_the_moment_is_not_kept(kind, store, work):
         assert failure(address, request=b"busy", **keyed("a")) == ("UNAVAILABLE", "run 2", {})
 
 
+@pytest.mark.guarantee(93)
 def test_a_key_belongs_to_its_payload(kind, store, work, pool):
     """Guarantee 93: another payload is refused, after the first is done and while it runs; it does not run."""
     work.release.clear()
@@ -133,6 +136,7 @@ def test_a_key_belongs_to_its_payload(kind, store, work, pool):
     assert work.runs == 1
 
 
+@pytest.mark.guarantee(93)
 def test_calls_at_the_same_time_wait_for_the_first(kind, store, work, pool):
     """Guarantee 93: eight at once, one run, eight equal answers."""
     work.release.clear()

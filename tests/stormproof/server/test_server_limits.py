@@ -58,6 +58,7 @@ def pool():
         yield pool
 
 
+@pytest.mark.guarantee(82)
 def test_no_more_run_than_the_limit_and_the_others_are_refused(kind, gate, pool):
     """Guarantee 82: of 8 calls at once three run, five are answered RESOURCE_EXHAUSTED; when they are done, more run."""
     limit = Limit(FixedLimit(calls=3))
@@ -74,6 +75,7 @@ def test_no_more_run_than_the_limit_and_the_others_are_refused(kind, gate, pool)
         until(lambda: limit.in_flight == 0, "all are counted out")
 
 
+@pytest.mark.guarantee(82)
 def test_a_stormproof_client_does_not_come_back_unless_it_is_told_when(kind, gate, pool):
     """Guarantee 82: without a pushback a refusal is final, and says that nothing was done; one attempt."""
     with serving(kind, Limit(FixedLimit(calls=1)), do=gate) as address, Channel([address]) as channel:
