@@ -5,7 +5,7 @@ Nothing here performs I/O. A fleet turns these values into toxics, signals and c
 
 from faults.base import Fault
 from faults.network import Bandwidth, Blackhole, Latency, Refuse, Reset, Toxic
-from faults.process import Kill, Pause, Restart
+from faults.process import Drain, Kill, Pause, Restart
 from faults.server import Errors, Overload
 from faults.target import Named, Some, Target, every, majority, named, one, some
 from faults.timeline import Injection, at, during, every_so_often
@@ -13,7 +13,7 @@ from faults.timeline import Injection, at, during, every_so_often
 __all__ = [
     "Fault",
     "Latency", "Bandwidth", "Blackhole", "Reset", "Refuse", "Toxic",
-    "Kill", "Pause", "Restart",
+    "Kill", "Drain", "Pause", "Restart",
     "Errors", "Overload",
     "Target", "Some", "Named", "one", "some", "majority", "every", "named",
     "Injection", "at", "during", "every_so_often",

@@ -20,6 +20,21 @@ class Kill(ProcessFault):
 
 
 @dataclass(frozen=True, slots=True)
+class Drain(ProcessFault):
+    """SIGTERM: the server takes no new calls, tells its clients so (GOAWAY), finishes those in flight and is gone.
+
+    What is left of it after `grace` seconds gets SIGKILL; a Hello server itself cancels what is still in flight after 5.
+    Healing starts it again on the same port.
+    """
+
+    _: KW_ONLY
+    grace: float = 5.0
+
+    def __post_init__(self) -> None:
+        check(self, bounded("grace", self.grace, 0, 3600, way_out="seconds"))
+
+
+@dataclass(frozen=True, slots=True)
 class Pause(ProcessFault):
     """SIGSTOP: the process keeps its connections and answers nothing. Healing is SIGCONT."""
 

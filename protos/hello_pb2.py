@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/hello.proto\x12\x05hello\"\x1c\n\x0cHelloRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1d\n\nHelloReply\x12\x0f\n\x07message\x18\x01 \x01(\t2\xe6\x01\n\x05Hello\x12\x32\n\x08SayHello\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply\x12:\n\x0eSayHelloToEach\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply0\x01\x12\x39\n\rSayHelloToAll\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply(\x01\x12\x32\n\x04\x43hat\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/hello.proto\x12\x05hello\"+\n\x0cHelloRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x05\"-\n\nHelloReply\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x05\x32\xe6\x01\n\x05Hello\x12\x32\n\x08SayHello\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply\x12:\n\x0eSayHelloToEach\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply0\x01\x12\x39\n\rSayHelloToAll\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply(\x01\x12\x32\n\x04\x43hat\x12\x13.hello.HelloRequest\x1a\x11.hello.HelloReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.hello_pb2', _globals
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_HELLOREQUEST']._serialized_start=29
-  _globals['_HELLOREQUEST']._serialized_end=57
-  _globals['_HELLOREPLY']._serialized_start=59
-  _globals['_HELLOREPLY']._serialized_end=88
-  _globals['_HELLO']._serialized_start=91
-  _globals['_HELLO']._serialized_end=321
+  _globals['_HELLOREQUEST']._serialized_end=72
+  _globals['_HELLOREPLY']._serialized_start=74
+  _globals['_HELLOREPLY']._serialized_end=119
+  _globals['_HELLO']._serialized_start=122
+  _globals['_HELLO']._serialized_end=352
 # @@protoc_insertion_point(module_scope)

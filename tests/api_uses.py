@@ -21,6 +21,7 @@ import stormproof.aio
 from faults import (
     Bandwidth,
     Blackhole,
+    Drain,
     Errors,
     Fault,
     Injection,
@@ -337,7 +338,7 @@ def a_batch_that_survives(names: list[str], greet: Callable[[str, Mark], int]) -
 
 FAULTS: list[Fault] = [
     Latency(0.3, jitter=0.05), Bandwidth(10_000, towards="client"), Blackhole(), Reset(after=0.1), Refuse(),
-    Kill(), Pause(), Restart(downtime=0.5), Errors(0.2, code="INTERNAL"), Overload(10),
+    Kill(), Drain(grace=10.0), Pause(), Restart(downtime=0.5), Errors(0.2, code="INTERNAL"), Overload(10),
 ]  # fmt: skip
 TARGETS: list[Target] = [one, majority, every, some(2), named("server-0", "client"), Some(1), Named(("server-1",))]
 TOXIC = Toxic(type="latency", stream="downstream", attributes={"latency": 300})

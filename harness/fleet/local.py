@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from faults import Fault
-from faults.process import ProcessFault
+from harness.fleet import local_client
 from harness.fleet.base import Watcher
 from harness.fleet.deployment import Deployment
 from harness.fleet.errors import FleetError
@@ -149,7 +149,7 @@ class LocalFleet:
 
 def _client_faults(scenario: Scenario, plan: Plan) -> Iterator[str]:
     for planned in plan.faults:
-        if planned.on == "client" and not isinstance(planned.fault, ProcessFault):
-            yield f"{planned.fault} cannot act on the client: only Kill, Pause and Restart can"
+        if planned.on == "client" and (reason := local_client.cannot(planned.fault)):
+            yield reason
         if planned.on == "client" and not isinstance(scenario.workload, Batch):
             yield f"{planned.fault} on the client needs a Batch, the only workload that can be taken up again"

@@ -18,6 +18,12 @@ from harness.fleet.victim import Victim
 STOP = 2.0
 
 
+def cannot(fault: Fault) -> str | None:
+    """Why `fault` cannot be done to a client, or None if it can."""
+    possible = isinstance(fault, Kill | Pause | Restart)
+    return None if possible else f"{fault} cannot act on the client: only Kill, Pause and Restart can"
+
+
 class LocalClient(Victim):
     """Started by `start(generation)`: with 0 at once, and with the next number whenever it was killed and is healed."""
 
@@ -61,12 +67,12 @@ class LocalClient(Victim):
         return f"the client {what}: {_last_words(self._log)}"
 
     def _apply(self, fault: Fault, tag: str) -> float:  # noqa: ARG002
+        if reason := cannot(fault):
+            raise FleetError(reason)
         now = time.monotonic()
         if isinstance(fault, Pause):
             self._process.signal(signal.SIGSTOP)
             return max(now, self._process.stopped(STOP))
-        if not isinstance(fault, Kill | Restart):
-            raise FleetError(f"{fault} cannot act on the client: only Kill, Pause and Restart can")
         if not self._down and not self._process.alive:
             raise FleetError("the client was through before it could be killed; give it more items, or kill it earlier")
         self._down = True

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from faults import Fault, Kill, Pause, Refuse, Restart, Toxic
+from faults import Drain, Fault, Kill, Pause, Refuse, Restart, Toxic
 from faults.network import NetworkFault
 from faults.server import ServerFault
 from harness.fleet.errors import FleetError
@@ -117,12 +117,12 @@ class LocalServer(Victim):
         process.close()
         return max(now, process.exited_at or now)
 
-    def stop(self) -> float:
-        """SIGTERM, then SIGKILL after GRACE seconds; returns when it began."""
+    def stop(self, grace: float = GRACE) -> float:
+        """SIGTERM, then SIGKILL after `grace` seconds; returns when it began."""
         now, process = time.monotonic(), self._running()
         if self._end(signal.SIGTERM):
             with contextlib.suppress(TimeoutError):
-                process.wait(GRACE)
+                process.wait(grace)
         process.close()
         return now
 
@@ -143,6 +143,8 @@ class LocalServer(Victim):
                 self._control.add(self.proxy, _tagged(fault, tag))
             case Kill():
                 return self.kill()
+            case Drain():
+                return self.stop(fault.grace)
             case Pause():
                 return self._pause()
             case Restart():
@@ -168,7 +170,7 @@ class LocalServer(Victim):
             case Pause():
                 if not self._suffers(Pause):
                     self._continue()
-            case Kill() | Restart():
+            case Kill() | Drain() | Restart():
                 self._revive()
             case ServerFault():
                 self._misbehaviour.remove(tag)
@@ -206,7 +208,7 @@ class LocalServer(Victim):
 
     def _revive(self) -> None:
         """Starts it again if it is down and nothing keeps it down; what keeps it paused keeps it so."""
-        if self._running().alive or self._suffers(Kill):
+        if self._running().alive or self._suffers(Kill) or self._suffers(Drain):
             return
         self._end(signal.SIGKILL)  # it may have ended by itself
         self.spawn()

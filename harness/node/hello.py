@@ -57,12 +57,13 @@ class Hello:
 
     async def SayHelloToEach(self, request: HelloRequest, context: Context) -> None:  # noqa: N802
         async with self._attended(context) as call:
-            for left in range(len(request.name), 0, -1):
+            last = len(request.name)
+            for number in range(max(request.after, 0) + 1, last + 1):
                 await self._work()
-                if left == 1:
+                if number == last:
                     self._journal.executed(call.number)
-                await context.write(_greeting(call, request.name))
-            if not request.name:
+                await context.write(_greeting(call, request.name, number))
+            if request.after >= last:
                 self._journal.executed(call.number)
 
     async def SayHelloToAll(self, requests: AsyncIterator[HelloRequest], context: Context) -> HelloReply:  # noqa: N802
@@ -124,8 +125,8 @@ class Hello:
             await asyncio.sleep(self._service_time)
 
 
-def _greeting(call: Call, name: str) -> HelloReply:
-    return HelloReply(message=f"Hello, {'somebody else' if call.manner.wrong else name}!")
+def _greeting(call: Call, name: str, number: int = 0) -> HelloReply:
+    return HelloReply(message=f"Hello, {'somebody else' if call.manner.wrong else name}!", number=number)
 
 
 def _listed(names: Sequence[str]) -> str:

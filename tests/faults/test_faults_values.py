@@ -12,7 +12,7 @@ from dataclasses import FrozenInstanceError, dataclass, fields, replace
 
 import pytest
 
-from faults import Bandwidth, Blackhole, Errors, Fault, Kill, Latency, Overload, Pause, Refuse, Reset, Restart
+from faults import Bandwidth, Blackhole, Drain, Errors, Fault, Kill, Latency, Overload, Pause, Refuse, Reset, Restart
 
 NAMED: list[tuple[Fault, str]] = [
     (Latency(0.3), "Latency(0.3)"),
@@ -27,6 +27,8 @@ NAMED: list[tuple[Fault, str]] = [
     (Reset(after=0.5), "Reset(after=0.5)"),
     (Refuse(), "Refuse()"),
     (Kill(), "Kill()"),
+    (Drain(), "Drain()"),
+    (Drain(grace=0.5), "Drain(grace=0.5)"),
     (Pause(), "Pause()"),
     (Restart(), "Restart()"),
     (Restart(downtime=2, graceful=False), "Restart(downtime=2, graceful=False)"),
@@ -69,7 +71,7 @@ def test_each_kind_of_fault_is_told_apart() -> None:
     kinds = {type(fault).__name__: fault.kind for fault, _ in NAMED}
     assert kinds == {
         "Latency": "network", "Bandwidth": "network", "Blackhole": "network", "Reset": "network", "Refuse": "network",
-        "Kill": "process", "Pause": "process", "Restart": "process",
+        "Kill": "process", "Drain": "process", "Pause": "process", "Restart": "process",
         "Errors": "server", "Overload": "server",
     }  # fmt: skip
 
@@ -134,6 +136,7 @@ NAN, INF = float("nan"), float("inf")
         (lambda: Blackhole(towards="all"), "Blackhole: towards must be one of client, server, both; got 'all'"),
         (lambda: Reset(after=-1), "Reset: after must be a number, from 0 to 3600; got -1 (seconds)"),
         (lambda: Reset(towards=None), "Reset: towards must be one of client, server, both; got None"),
+        (lambda: Drain(grace=-1), "Drain: grace must be a number, from 0 to 3600; got -1 (seconds)"),
         (lambda: Restart(downtime=-1), "Restart: downtime must be a number, from 0 to 3600; got -1 (seconds)"),
         (lambda: Restart(graceful="no"), "Restart: graceful must be True or False; got 'no'"),
         (lambda: Errors(1.5), "Errors: rate must be a number, from 0 to 1; got 1.5 (a fraction)"),

@@ -12,12 +12,27 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import psutil
 import pytest
 
-from faults import Bandwidth, Blackhole, Errors, Fault, Kill, Latency, Overload, Pause, Refuse, Reset, Restart, Toxic
+from faults import (
+    Bandwidth,
+    Blackhole,
+    Drain,
+    Errors,
+    Fault,
+    Kill,
+    Latency,
+    Overload,
+    Pause,
+    Refuse,
+    Reset,
+    Restart,
+    Toxic,
+)
 from harness import Servers
 from harness.fleet import local_server, misbehaviour
 from harness.fleet.deployment import Deployment
@@ -103,6 +118,14 @@ NETWORK = [
 
 class Boom(Exception):
     """What a test's own code may raise."""
+
+
+def until_received(journal: Path, count: int) -> None:
+    """Waits until the server has received so many calls, 5 s at most."""
+    deadline = time.monotonic() + 5.0
+    while journal.read_text().count('"received"') < count:
+        assert time.monotonic() < deadline, "the call never arrived"
+        time.sleep(0.005)
 
 
 def soon_quick(caller: Caller, name: str = "Ada") -> bool:
@@ -215,6 +238,23 @@ def test_a_killed_server_is_gone_and_comes_back_at_its_address(fleet, open_calle
     assert fleet.servers["server-0"].process.pid != pid
 
 
+@pytest.mark.servers(Servers(1, service_time=0.2))
+@pytest.mark.parametrize(("grace", "code", "status"), [(5.0, "OK", 0), (0.05, "UNAVAILABLE", -signal.SIGKILL)])
+def test_a_drained_server_finishes_its_calls_within_the_grace(fleet, open_caller, grace, code, status):
+    """A call of 0.2 s that is under way ends well, or is cut with the server; no other is taken until it is healed."""
+    caller, server = open_caller(fleet), fleet.servers["server-0"]
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(caller.ask)
+        until_received(server.journal, 2)
+        with suppress(Boom), fleet.fault(Drain(grace=grace), on="server-0"):
+            assert server.process.wait(0) == status
+            assert call.result(5.0).code == code
+            assert caller.ask().code == "UNAVAILABLE"
+            raise Boom
+    assert caller.ask(wait_for_ready=True).code == "OK"
+    assert fleet.ended_by_themselves(0.0) == ()
+
+
 @ONE
 def test_a_paused_server_stands_still_and_goes_on(fleet, open_caller):
     """Its connections stay, nothing answers; healed, it is the same process."""
@@ -236,10 +276,7 @@ def test_a_restart_ends_calls_in_flight_by_its_manner(fleet, open_caller, gracef
     journal = fleet.servers["server-0"].journal
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(caller.ask)
-        deadline = time.monotonic() + 5.0
-        while journal.read_text().count('"received"') < 2:
-            assert time.monotonic() < deadline, "the call never arrived"
-            time.sleep(0.005)
+        until_received(journal, 2)
         with fleet.fault(Restart(graceful=graceful), on="server-0"):
             assert fleet.servers["server-0"].process.pid != pid
         assert call.result().code == code
@@ -274,6 +311,7 @@ def test_an_overloaded_server_is_slow_and_refuses(fleet, open_caller):
     ("fault", "code"),
     [
         (Kill(), "UNAVAILABLE"),
+        (Drain(), "UNAVAILABLE"),
         (Pause(), "DEADLINE_EXCEEDED"),
         (Errors(code="ABORTED"), "ABORTED"),
         (Overload(0, delay=0.4), "DEADLINE_EXCEEDED"),

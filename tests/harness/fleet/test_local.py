@@ -23,7 +23,7 @@ import psutil
 import pytest
 import requests
 
-from faults import Errors, Kill, Latency, Refuse, at, during, named
+from faults import Drain, Errors, Kill, Latency, Refuse, at, during, named
 from harness import Available, Batch, Client, GrpcClient, Scenario, Servers, Steady
 from harness.fleet import local, local_run, local_server
 from harness.fleet.base import Watcher
@@ -96,6 +96,18 @@ def test_a_run_is_told_from_three_ends(proxy):
     assert all(carried.received > 1000 and carried.sent > 1000 for carried in history.carried), history.carried
     (acted,) = history.faults
     assert 0.1 <= acted.began < acted.healed <= history.seconds
+    assert acted.touched > 0
+
+
+def test_a_run_with_a_drained_server_loses_no_call(fleet):
+    """It acts from its signal until the server is back, it is seen to touch traffic, and every call is answered once."""
+    drained = during(0.1, 0.25, Drain(grace=2.0), on=named("server-1"))
+    history = run(fleet, faults=[drained], client=Client(policy=Policy(timeout=1.0)))
+    assert (history.problems, reconcile(history)) == ((), ())
+    assert [operation.result for operation in history.operations] == ["ok"] * 40
+    (acted,) = history.faults
+    assert (acted.fault, acted.on, acted.problem) == ("Drain(grace=2)", "server-1", "")
+    assert 0.1 <= acted.began < acted.healed
     assert acted.touched > 0
 
 
@@ -262,6 +274,10 @@ def test_a_client_that_is_killed_goes_on_where_it_was(fleet):
         (
             {"faults": [at(0.1, Latency(0.3), on=named("client"))], "workload": MINUTE},
             "Latency(0.3) cannot act on the client: only Kill, Pause and Restart can",
+        ),
+        (
+            {"faults": [at(0.1, Drain(), on=named("client"))], "workload": MINUTE},
+            "Drain() cannot act on the client: only Kill, Pause and Restart can",
         ),
         (
             {"faults": [at(0.1, Kill(), on=named("client"))]},

@@ -19,7 +19,19 @@ def test_a_name_is_greeted(start):
 
 def test_a_name_is_greeted_once_for_each_of_its_characters(start):
     """One request, a stream of a known length."""
-    assert [reply.message for reply in start().hello.SayHelloToEach(CLEO)] == ["Hello, Cleo!"] * 4
+    replies = list(start().hello.SayHelloToEach(CLEO))
+    assert [reply.message for reply in replies] == ["Hello, Cleo!"] * 4
+    assert [reply.number for reply in replies] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("after", "numbers"), [(1, [2, 3, 4]), (3, [4]), (4, []), (9, []), (-1, [1, 2, 3, 4])])
+def test_a_stream_of_greetings_can_be_asked_for_from_its_middle_on(start, after, numbers):
+    """What was heard already is left out, and the others keep their numbers; nothing is left after the last one."""
+    server = start()
+    request = HelloRequest(name="Cleo", after=after)
+    assert [reply.number for reply in server.hello.SayHelloToEach(request)] == numbers
+    (execution,) = server.wait_for(lambda told: told[0].code is not None)
+    assert (execution.code, execution.executed is not None) == ("OK", True)
 
 
 @pytest.mark.parametrize(
