@@ -44,6 +44,15 @@ from stormproof.core.policy import Policy
 from stormproof.core.pool import Flight, Member, Pool
 
 
+class Cause(Enum):
+    """Why an attempt starts; the four kinds of gRFC A96. An answer stream that continues elsewhere does so by a RETRY."""
+
+    FIRST = "first"
+    RETRY = "retry"
+    HEDGE = "hedge"
+    TRANSPARENT = "transparent retry"
+
+
 class Start(NamedTuple):
     """Start attempt `attempt` (from 1) on `endpoint`, and end it after `timeout` seconds (None: no limit).
 
@@ -55,6 +64,7 @@ class Start(NamedTuple):
     endpoint: Endpoint
     timeout: float | None
     sent: int
+    cause: Cause
 
 
 class Cancel(NamedTuple):
@@ -136,7 +146,7 @@ class Call:
         if not self._pool.members:
             self.state = State.DONE
             return [Finish(0, Outcome(Code.UNAVAILABLE, Evidence.NEVER_SENT, self._pool.problem))]
-        return [self._start(now)]
+        return [self._start(now, Cause.FIRST)]
 
     def finished(self, attempt: int, outcome: Outcome, now: float) -> list[Action]:
         """Attempt `attempt` ended."""
@@ -155,7 +165,7 @@ class Call:
             if attempt == self.attempts:
                 self._sent -= 1
             if not self._committed and self._time_is_left(now, 0.0) and self._pool.has_untried(self._tried):
-                return [self._start(now)]
+                return [self._start(now, Cause.TRANSPARENT)]
         if not self._may_repeat(outcome) and not self._harmless(outcome):
             return self._finish(Finish(attempt, outcome))
         if self._flights:
@@ -172,7 +182,7 @@ class Call:
         if not self._time_is_left(now, 0.0):  # the driver woke us late
             assert self._failure is not None
             return self._finish(self._failure)
-        return [self._start(now)]
+        return [self._start(now, Cause.RETRY)]
 
     def committed(self) -> None:
         """What the attempt in flight has done cannot be undone by another one."""
@@ -190,7 +200,7 @@ class Call:
             return []
         return self._finish(Finish(self.attempts, Outcome(Code.CANCELLED, Evidence.LOST, "cancelled by the caller")))
 
-    def _start(self, now: float) -> Start:
+    def _start(self, now: float, cause: Cause) -> Start:
         flying = [flight.member for flight in self._flights.values()]
         flight = self._pool.begin(now, self._tried + flying if flying else self._tried, self._key)
         self.state = State.RUNNING
@@ -204,7 +214,7 @@ class Call:
         hedge = self._policy.hedge
         if hedge is not None:
             self.wake_at = now + hedge.after if self._copies < hedge.attempts else None
-        return Start(self.attempts, flight.member.endpoint, timeout, self._sent)
+        return Start(self.attempts, flight.member.endpoint, timeout, self._sent, cause)
 
     def _hedge(self, now: float) -> list[Action]:
         """One more copy, if there may be one; the time of the next one, if there may be more."""
@@ -214,7 +224,7 @@ class Call:
         if not self._time_is_left(now, 0.0) or not self._pool.account.withdraw(now):
             return []
         self._copies += 1
-        return [self._start(now)]
+        return [self._start(now, Cause.HEDGE)]
 
     def _may_repeat(self, outcome: Outcome) -> bool:
         if self._committed:
@@ -243,7 +253,7 @@ class Call:
             return self._finish(failure)
         self._rounds += 1
         if delay <= 0.0:
-            return [self._start(now)]
+            return [self._start(now, Cause.RETRY)]
         self.state = State.WAITING
         self.wake_at = now + delay
         return []

@@ -11,7 +11,7 @@ from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, pool_
 
 from stormproof.core.balancers import PeakEwma
 from stormproof.core.budget import RetryBudget
-from stormproof.core.call import Call, Cancel, Finish, Start, State
+from stormproof.core.call import Call, Cancel, Cause, Finish, Start, State
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
@@ -21,8 +21,13 @@ A, B, C = Endpoint("a:1"), Endpoint("b:1"), Endpoint("c:1")
 AT_ONCE = Backoff(base=0.0)
 
 
-def start(attempt: int, endpoint: Endpoint, timeout: float | None, sent: int | None = None) -> Start:
-    return Start(attempt, endpoint, timeout, attempt if sent is None else sent)
+def start(
+    attempt: int, endpoint: Endpoint, timeout: float | None, cause: Cause | None = None, sent: int | None = None
+) -> Start:
+    """An attempt; those after the first are retries unless said otherwise."""
+    if cause is None:
+        cause = Cause.FIRST if attempt == 1 else Cause.RETRY
+    return Start(attempt, endpoint, timeout, attempt if sent is None else sent, cause)
 
 
 def test_a_success_is_one_attempt_and_one_finish():
@@ -113,9 +118,16 @@ def test_what_was_never_sent_goes_elsewhere_for_free():
     pool = pool_of("a", "b", "c", budget=RetryBudget(ratio=0.0, per_second=0.0))
     call = Call(pool, Policy(timeout=1.0, retry=None))
     assert call.begin(0.0) == [start(1, A, 1.0)]
-    assert call.finished(1, REFUSED, 0.0) == [start(2, B, 1.0, sent=1)]
-    assert call.finished(2, REFUSED, 0.0) == [start(3, C, 1.0, sent=1)]
+    assert call.finished(1, REFUSED, 0.0) == [start(2, B, 1.0, Cause.TRANSPARENT, sent=1)]
+    assert call.finished(2, REFUSED, 0.0) == [start(3, C, 1.0, Cause.TRANSPARENT, sent=1)]
     assert call.finished(3, REFUSED, 0.0) == [Finish(3, REFUSED)]
+
+
+def test_an_attempt_says_why_it_starts():
+    """When nobody is left untried, an attempt after one that was never sent is a retry like any other, not transparent."""
+    call = Call(pool_of("a", "b"), Policy(timeout=1.0, retry=Retry(backoff=AT_ONCE)))
+    started = call.begin(0.0) + call.finished(1, REFUSED, 0.0) + call.finished(2, REFUSED, 0.0)
+    assert [start.cause for start in started] == [Cause.FIRST, Cause.TRANSPARENT, Cause.RETRY]
 
 
 def test_without_failover_nothing_moves_for_free():
@@ -245,8 +257,8 @@ def test_copies_start_on_time_on_other_endpoints_until_one_answers():
     call = Call(pool_of("a", "b", "c"), HEDGED)
     assert call.begin(0.0) == [start(1, A, 1.0)]
     assert call.wake_at == 0.1
-    assert call.woke(0.1) == [start(2, B, 0.9)]
-    assert call.woke(0.2) == [start(3, C, 0.8)]
+    assert call.woke(0.1) == [start(2, B, 0.9, Cause.HEDGE)]
+    assert call.woke(0.2) == [start(3, C, 0.8, Cause.HEDGE)]
     assert call.wake_at is None
     assert call.finished(2, OK, 0.25) == [Cancel(1), Cancel(3), Finish(2, OK)]
     assert call.finished(1, CANCELLED, 0.26) == [] == call.finished(3, CANCELLED, 0.26)
@@ -267,7 +279,7 @@ def test_a_copy_that_fails_harmlessly_starts_the_next_at_once():
     call = Call(pool_of("a", "b", "c"), HEDGED)
     call.begin(0.0)
     call.woke(0.1)
-    assert call.finished(1, ANSWERED, 0.12) == [start(3, C, 0.88)]
+    assert call.finished(1, ANSWERED, 0.12) == [start(3, C, 0.88, Cause.HEDGE)]
     assert call.finished(3, OK, 0.2) == [Cancel(2), Finish(3, OK)]
 
 
