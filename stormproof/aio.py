@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -93,6 +94,26 @@ class Channel(Shared, grpc.aio.Channel):
         _registered_method: bool | None = False,
     ) -> Any:
         return Streaming(self, "stream_stream", method, request_serializer, response_deserializer)
+
+    def _later(self, begin: Callable[[], None], timeout: float | None) -> bool:
+        """Whether a call begins later: once the resolver has answered, or `timeout` seconds from now. If not, it may now."""
+        if self._known:
+            return False
+        loop = asyncio.get_running_loop()
+        waits = loop.create_future()
+        waits.add_done_callback(lambda _: begin())
+
+        def over() -> None:
+            if not waits.done():
+                waits.set_result(None)
+
+        if timeout is not None:
+            loop.call_later(timeout, over)
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(over)
+
+        return self._when_known(wake)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The state of the best connected endpoint."""

@@ -54,7 +54,8 @@ class Streaming(grpc.aio.UnaryStreamMultiCallable, grpc.aio.StreamStreamMultiCal
     ) -> AnswerStream:
         self._channel._check_open()
         resumable = self._resume is not None
-        run = AioRun(self._channel, self._method, self._policy, timeout, metadata, resumable=resumable)
+        known = None if self._client_stream else request
+        run = AioRun(self._channel, self._method, self._policy, timeout, metadata, request=known, resumable=resumable)
         if self._client_stream:
             request = Replay(request, self._serialize, self._policy.buffer, run.machine.committed)
         rest = {"credentials": credentials, "wait_for_ready": wait_for_ready, "compression": compression}
@@ -86,7 +87,14 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         self._error: grpc.RpcError | None = None
         self._over = asyncio.Event()
         self._callbacks: list[Callable[[Any], None]] = []
-        self._perform(run.begin())
+        self._begun = asyncio.Event()
+        if not run.begins_later(self._begin):
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._finish is None:  # it may have been cancelled meanwhile
+            self._perform(self._run.begin())
+        self._begun.set()
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self._messages()
@@ -97,6 +105,7 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
 
     async def read(self) -> Any:
         """The next message, or `grpc.aio.EOF` at the end."""
+        await self._begun.wait()
         while self._finish is None:
             try:
                 message = await asyncio.wait_for(self._attempt.read(), self._silence)
@@ -128,6 +137,8 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
     async def _end_of_attempt(self) -> None:
         """Its messages are all read: how did it end?"""
         code = await self._attempt.code()
+        if self._run.channel._reads_reports:
+            self._run.reported(self._number, await self._attempt.trailing_metadata())
         if code is grpc.StatusCode.OK:
             await self._ended(OK)
             return

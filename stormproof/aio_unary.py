@@ -37,10 +37,19 @@ class AioCallError(CallError, grpc.aio.AioRpcError):
 
 
 class AioRun(Run):
-    """A call under way, in a task."""
+    """A call under way on asyncio."""
 
-    __slots__ = ()
+    __slots__ = ("_since",)
     error = AioCallError
+    channel: Channel
+
+    def begins_later(self, begin: Callable[[], None]) -> bool:
+        """Whether `begin` is called later, because the resolver has not answered yet; if not, the call may begin now."""
+        self._since = _now()
+        return self.channel._later(begin, self.machine.timeout)
+
+    def _wait_for_endpoints(self) -> float:
+        return _now() - self._since
 
 
 class UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # generic in the types only
@@ -111,12 +120,16 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         self._told = False
         self._last: Any = None  # the attempt whose answer or error is the call's
         self._connecting = asyncio.Event()
+        self._begun = asyncio.Event()
+        if not run.begins_later(self._begun.set):
+            self._begun.set()
         work = self._plainly() if policy.hedge is None else self._racing()
         self._task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work)
 
     async def _plainly(self) -> Any:
         """One attempt after the other: nothing else can be in flight."""
         try:
+            await self._begun.wait()
             actions = self._run.begin()
             while True:
                 if not actions:
@@ -134,6 +147,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         """Attempts end in tasks of their own; the machine's actions are performed here as they come."""
         racing: set[asyncio.Task[list[Action]]] = set()
         try:
+            await self._begun.wait()
             actions = self._run.begin()
             while True:
                 for action in actions:

@@ -101,7 +101,7 @@ class Shared:
         self._abandoned: deque[Callable[[], None]] = deque()  # of streams that were dropped: see AnswerStream.__del__
         self._resolution: Resolution | None = None
         self._known = bool(fixed)  # whether calls need not wait for the resolver's first answer
-        self._waiting: list[Callable[[], None]] = []
+        self._waiters: list[Callable[[], None]] = []
         self._pool = Pool(
             fixed,
             balancer=balancer,
@@ -155,7 +155,7 @@ class Shared:
         """The resolver has answered, well or not, or will not any more: nobody waits from now on."""
         with self._lock:
             self._known = True
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiters = self._waiters, []
         for wake in waiting:
             wake()
 
@@ -163,7 +163,7 @@ class Shared:
         """Whether `wake` will be called once endpoints are known; if not, they are known already."""
         with self._lock:
             if not self._known:
-                self._waiting.append(wake)
+                self._waiters.append(wake)
             return not self._known
 
     def _subchannel(self, address: str) -> Any:

@@ -85,7 +85,8 @@ class Streaming(grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable): 
     ) -> AnswerStream:
         self._channel._check_open()
         resumable = self._resume is not None
-        run = Run(self._channel, self._method, self._policy, timeout, metadata, resumable=resumable)
+        known = None if self._client_stream else request
+        run = Run(self._channel, self._method, self._policy, timeout, metadata, request=known, resumable=resumable)
         if self._client_stream:
             request = _replay(run, request, self._serialize, self._policy.buffer)
         rest = (credentials, wait_for_ready, compression)
@@ -115,6 +116,9 @@ class _Flight:
                 return []
             self.told = True
         return self._run.finished(self._number, outcome, error)
+
+    def reported(self, trailing: Any) -> None:
+        self._run.reported(self._number, trailing)
 
     def left(self) -> None:
         self._run.cancelled()
@@ -185,6 +189,8 @@ class AnswerStream(grpc.Call, Iterator[Any]):
     def _ended(self, outcome: Outcome, error: Any) -> None:
         """The attempt is over; returns once the next one is under way, or the call is over."""
         assert self._flight is not None
+        if self._run.channel._reads_reports:
+            self._flight.reported(self._attempt.trailing_metadata())
         actions = self._flight.ended(outcome, error)
         while not actions and self._finish is None:
             wake_at = self._run.machine.wake_at

@@ -134,6 +134,7 @@ class Pool:
         back while attempts are still in flight on it.
         """
         before, self._by_address = self._by_address, {}
+        since = now if before else -math.inf  # the first ones are not new: nobody is there to warm up beside
         came = []
         for endpoint in endpoints:
             address = endpoint.address
@@ -142,7 +143,7 @@ class Pool:
                 came.append(endpoint)
                 member = self._leaving.pop(address, None) or self._new(endpoint)
                 member.gone = False
-                self._came(member, now)
+                self._came(member, since)
             member.endpoint = endpoint
             member.weight = endpoint.weight
             self._by_address[address] = member
