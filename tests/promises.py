@@ -32,7 +32,7 @@ PROMISES: dict[str, dict[int, str]] = {
     },
     "Weights": {
         13: "Whole-numbered weights: every window of one turn holds each endpoint exactly by its weight.",
-        14: "At any moment no endpoint is two picks from its share, and bursts are as short as can be.",
+        14: "At any moment no endpoint is two picks from its share, and bursts are as short as can be, or by one longer.",
         15: "Only proportions count: weights times c give the same sequence.",
         16: "Random picks follow the weights.",
         17: "A weight that makes no sense is refused.",
@@ -52,7 +52,7 @@ PROMISES: dict[str, dict[int, str]] = {
         27: "A slower answer is believed at once, a faster one by exp(-dt / decay).",
         28: "An endpoint never heard from has one call at most until it answers.",
         29: "Equals are picked evenly.",
-        30: "A k times slower endpoint has at most a k-th of the others' calls.",
+        30: "A k times slower endpoint has at most a k-th of the others' calls, and one each `probe`.",
         31: "Everybody healthy is picked now and then: nobody starves.",
         32: "After a slow episode an endpoint has half its share again in a moment.",
         33: "A server that fails fast draws no calls.",

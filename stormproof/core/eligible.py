@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 WEIGHTS = 32
 #: A turn of more steps than this is rounded to thousandths of the largest weight: big numbers are slow.
 FINEST = 10**6
+#: The number of the tier that stands for whoever is left for a further attempt.
+AGAIN = -1
 
 
 class Eligible:
@@ -156,8 +158,10 @@ def tier_loads(healths: Sequence[float]) -> list[float]:
 
 
 def nearest(members: Sequence[Member], failover: Failover) -> Eligible:
-    """Of these, those of the first tier that serves."""
-    return tiers(members, failover)[0][1]
+    """Of these, those of the first tier that serves. Their turns are their own: a retry must not disturb the others'."""
+    found = tiers(members, failover)[0][1]
+    found.tier = AGAIN
+    return found
 
 
 def _weighed(members: Sequence[Member]) -> Sequence[Member]:

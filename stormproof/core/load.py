@@ -49,7 +49,7 @@ class PeakEwmaLoad:
         del self._flights[flight]
         if outcome.code is Code.CANCELLED:
             return
-        took = now - flight.started
+        took = max(0.0, now - flight.started)
         if outcome.code in FAILURES:
             took = max(took, self._failure)
         alone = not self._flights and flight.started - self.observed >= self._probe

@@ -57,9 +57,9 @@ class _ChoicesPicker(Unloaded):
         best, other = eligible.draw_two(self._rng)
         if eligible.even:
             if other.in_flight < best.in_flight:
-                best = other
+                best, other = other, best
         elif other.in_flight / other.weight < best.in_flight / best.weight:
-            best = other
+            best, other = other, best
         if self._choices > 2 and len(members) > 2:
             return self._further(eligible, best, other)
         return best

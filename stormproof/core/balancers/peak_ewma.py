@@ -77,4 +77,4 @@ class _PeakEwmaPicker:
         """Whether the dearer one is picked all the same: to ask it again, or because the difference may be noise."""
         if dearer.estimate is None or not dearer.idle:
             return False
-        return dearer.forgotten(now) or (ratio < NOISE and self._rng.random() * (1.0 + ratio) < 1.0)
+        return dearer.forgotten(now) or (ratio < NOISE and self._rng.random() * 2.0 * ratio < 1.0)
