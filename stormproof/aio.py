@@ -15,6 +15,7 @@ import grpc.aio
 from stormproof.aio_streaming import Streaming
 from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary
 from stormproof.connectivity import best
+from stormproof.driver import tidy
 from stormproof.shared import Shared
 from stormproof.subchannels import open_aio_channel
 
@@ -92,6 +93,7 @@ class Channel(Shared, grpc.aio.Channel):
         """Closes every connection; calls in flight may end within `grace` seconds, then they are cancelled."""
         self._closed.set()
         await asyncio.gather(*(subchannel.close(grace) for subchannel in self._subchannels.values()))
+        tidy(self)
 
     async def __aenter__(self) -> Channel:
         return self

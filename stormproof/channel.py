@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 
 from stormproof.connectivity import Connectivity
-from stormproof.driver import UnaryUnary
+from stormproof.driver import UnaryUnary, tidy
 from stormproof.shared import Shared
 from stormproof.streaming import Streaming, StreamUnary
 from stormproof.subchannels import open_channel
@@ -100,6 +100,7 @@ class Channel(Shared, grpc.Channel):
             self.unsubscribe(callback)
         for subchannel in self._subchannels.values():
             subchannel.close()
+        tidy(self)
 
     def __enter__(self) -> Channel:
         return self
