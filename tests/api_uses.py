@@ -14,6 +14,8 @@ from typing import assert_type
 import grpc
 import grpc.aio
 import pytest
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
 
 import stormproof.aio
 from faults import (
@@ -96,7 +98,8 @@ from stormproof import (
 from stormproof.core.eligible import Eligible
 from stormproof.core.load import Load
 from stormproof.core.pool import Member
-from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected, Event, Readmitted
+from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected, Event, Readmitted, observers
+from stormproof.otel import OpenTelemetry
 
 ADDRESSES = ["10.0.0.1:50051", "10.0.0.2:50051"]
 
@@ -202,6 +205,12 @@ def observer(event: Event) -> None:
             print(endpoint.address)
         case AttemptEnded():
             assert_type(event.outcome, Outcome)
+
+
+def a_channel_is_observed(tracers: TracerProvider, meters: MeterProvider) -> None:
+    telemetry = OpenTelemetry(target="shop", methods=["/shop.Cart/"], tracer_provider=tracers, meter_provider=meters)
+    Channel(ADDRESSES, observer=telemetry).close()
+    Channel(ADDRESSES, observer=observers(OpenTelemetry(), observer, print)).close()
 
 
 @dataclass(frozen=True)
