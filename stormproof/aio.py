@@ -22,9 +22,13 @@ from stormproof.aio_streaming import Streaming
 from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary
 from stormproof.connectivity import best
 from stormproof.core.health import HealthCheck
+from stormproof.driver import tidy
 from stormproof.health_checks import AioHealthChecks
 from stormproof.shared import Asked, Shared
 from stormproof.subchannels import open_aio_channel
+
+#: Seconds after which who waits for a state looks at the endpoints again.
+LOOK = 0.5
 
 __all__ = ["AioCallError", "Channel", "checkpointed_stream"]
 
@@ -126,8 +130,11 @@ class Channel(Shared, grpc.aio.Channel):
                 asyncio.ensure_future(subchannel.wait_for_state_change(subchannel.get_state()))
                 for subchannel in self._all_subchannels().values()
             ]
-            try:
-                await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+            try:  # endpoints may come meanwhile: look again, soon if there are none
+                if changes:
+                    await asyncio.wait(changes, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+                else:
+                    await asyncio.sleep(LOOK / 10)
             finally:
                 for change in changes:
                     change.cancel()
@@ -146,6 +153,7 @@ class Channel(Shared, grpc.aio.Channel):
         if self._checks is not None:
             await self._checks.close()
         await asyncio.gather(*(subchannel.close(grace) for subchannel in self._subchannels.values()))
+        tidy(self)
 
     async def __aenter__(self) -> Channel:
         return self

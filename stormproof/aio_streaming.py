@@ -218,12 +218,14 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
 
     def __del__(self) -> None:
         """Nobody will read on: the next call on the channel takes the attempt off the books."""
-        if getattr(self, "_in_flight", False):
-            run, number = self._run, self._number
+        if getattr(self, "_finish", self) is None:
+            run, number, in_flight = self._run, self._number, self._in_flight
 
             def left() -> None:
-                run.cancelled()
-                run.finished(number, CANCELLED)
+                actions = run.cancelled()
+                if in_flight:
+                    run.finished(number, CANCELLED)
+                run.over(actions)
 
             run.channel._abandoned.append(left)
 

@@ -18,7 +18,7 @@ import grpc
 
 from stormproof.connectivity import Connectivity
 from stormproof.core.health import HealthCheck
-from stormproof.driver import UnaryUnary
+from stormproof.driver import UnaryUnary, tidy
 from stormproof.health_checks import HealthChecks
 from stormproof.shared import Asked, Shared
 from stormproof.streaming import Streaming, StreamUnary
@@ -121,6 +121,7 @@ class Channel(Shared, grpc.Channel):
             self.unsubscribe(callback)
         for subchannel in self._subchannels.values():
             subchannel.close()
+        tidy(self)
 
     def __enter__(self) -> Channel:
         return self

@@ -7,6 +7,7 @@ endpoint's own grpc channel. A call made with `.future()` does the same from gRP
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 import uuid
@@ -33,7 +34,16 @@ PREVIOUS = "grpc-previous-rpc-attempts"
 KEY = "idempotency-key"
 #: An attempt that our own side broke off.
 BROKEN_OFF = Outcome(Code.CANCELLED, Evidence.NEVER_SENT, "the channel was closed")
+#: What observers know calls by. One count for all channels, so that an observer may serve several.
+_ids = itertools.count(1)
 _now = time.monotonic
+
+
+def tidy(channel: Shared) -> None:
+    """Ends the calls whose streams were dropped. Not done where they are dropped: that may be inside any lock."""
+    while channel._abandoned:
+        with contextlib.suppress(IndexError):  # another thread was quicker
+            channel._abandoned.popleft()()
 
 
 class Run:
@@ -59,14 +69,12 @@ class Run:
         key = None if channel._key_of is None else channel._key_of(request, self.metadata)
         self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
         self.tried: list[Tried] = []
-        self.id = next(channel._ids) if channel._observer is not None else 0
+        self.id = next(_ids) if channel._observer is not None else 0
         self._addresses: dict[int, str] = {}  # of each attempt
         self._errors: dict[int, Any] = {}  # what gRPC raised for an attempt
 
     def begin(self) -> list[Action]:
-        while self.channel._abandoned:
-            with contextlib.suppress(IndexError):  # another thread was quicker
-                self.channel._abandoned.popleft()()
+        tidy(self.channel)
         waited = self._wait_for_endpoints()
         now = _now()
         with self.channel._lock:
@@ -94,7 +102,7 @@ class Run:
         """Notes the attempt and returns the metadata to send with it."""
         self._addresses[start.attempt] = start.endpoint.address
         if self.channel._observer is not None:
-            self.channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint))
+            self.channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint, start.cause))
         sent = self.metadata
         if start.sent > 1:
             sent = (*(sent or ()), (PREVIOUS, str(start.sent - 1)))  # gRFC A6
@@ -134,6 +142,12 @@ class Run:
         if finish.outcome is OK:
             return None
         return self.error(self.method, finish.outcome, self.tried, self._errors.get(finish.attempt))
+
+    def over(self, actions: list[Action]) -> None:
+        """Notes the end of the call, if it is among `actions`: nobody is left to perform them."""
+        for action in actions:
+            if isinstance(action, Finish):
+                self.ended(action)
 
     def broken_off(self, attempt: int) -> CallError | None:
         """Attempt `attempt` could not be made at all, for a reason of our own side's. Counters stay right."""
@@ -211,7 +225,12 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
             if not actions:  # a wait before the next attempt
                 wake_at = run.machine.wake_at
                 assert wake_at is not None
-                actions = run.cancelled() if channel._closed.wait(max(0.0, wake_at - _now())) else run.woke()
+                try:
+                    closed = channel._closed.wait(max(0.0, wake_at - _now()))
+                except BaseException:  # Ctrl-C
+                    run.over(run.cancelled())
+                    raise
+                actions = run.cancelled() if closed else run.woke()
                 continue
             action = actions[0]
             if isinstance(action, Finish):

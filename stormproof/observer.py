@@ -3,6 +3,9 @@
 An observer is any callable that takes one event. It is called in the thread where the thing happened, outside the
 channel's lock; what it raises surfaces in that thread. Times are seconds of `time.monotonic()`.
 
+A call's CallBegan is told in its caller's thread or task, and is followed by one CallEnded. An attempt that lost to
+another, or that the caller gave up, may end after its call: its AttemptEnded, and even its AttemptBegan, then come later.
+
 One that also has `metadata_for` (`Propagates`) adds to what each attempt sends: a trace context, say.
 """
 
@@ -12,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from stormproof.core.call import Cause
+from stormproof.core.check import complain
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import Outcome
 
@@ -21,7 +26,7 @@ Sent = tuple[tuple[str, str | bytes], ...]
 
 @dataclass(frozen=True, slots=True)
 class CallBegan:
-    """A caller calls `method` ("/package.Service/Method") with this metadata. `call` is unique in its channel."""
+    """A caller calls `method` ("/package.Service/Method") with this metadata. `call` is unique in this process."""
 
     call: int
     at: float
@@ -38,6 +43,7 @@ class AttemptBegan:
     attempt: int
     sent: int
     endpoint: Endpoint
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,10 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class Ejected:
-    """No call goes to `endpoint` now; the next one is a trial, `wait` seconds from now."""
+    """No call goes to `endpoint` now; the next one is a trial, `wait` seconds from now.
+
+    Told again after each trial that failed; with a `wait` of 0 or less after one that was cancelled and proved nothing.
+    """
 
     at: float
     endpoint: Endpoint
@@ -132,3 +141,34 @@ class Propagates(Protocol):
     def metadata_for(self, call: int, attempt: int) -> Sent:
         """What to add for attempt `attempt` of call `call`; asked right after its AttemptBegan."""
         ...
+
+
+def observers(*each: Observer) -> Observer:
+    """One observer that tells every event to each of these, in this order, and adds what any of them adds to an attempt.
+
+    What one of them raises surfaces at once, and those behind it are not told of that event. Raises ValueError for one
+    that cannot be called.
+    """
+    problems = [
+        f"each must be a function of an event, such as print; got {one!r}"
+        for one in each
+        if isinstance(one, type) or not callable(one)
+    ]
+    complain("observers", problems)
+    return _All(each)
+
+
+class _All:
+    """Several observers as one."""
+
+    def __init__(self, each: tuple[Observer, ...]) -> None:
+        self._each = each
+        objects: tuple[object, ...] = each  # mypy narrows no Callable
+        self._adding = [one for one in objects if isinstance(one, Propagates)]
+
+    def __call__(self, event: Event) -> None:
+        for one in self._each:
+            one(event)
+
+    def metadata_for(self, call: int, attempt: int) -> Sent:
+        return tuple(pair for one in self._adding for pair in one.metadata_for(call, attempt))

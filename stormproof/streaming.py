@@ -121,8 +121,9 @@ class _Flight:
         self._run.reported(self._number, trailing)
 
     def left(self) -> None:
-        self._run.cancelled()
+        actions = self._run.cancelled()
         self.ended(Outcome(Code.CANCELLED, Evidence.LOST, "nobody reads the stream any more"))
+        self._run.over(actions)
 
 
 class AnswerStream(grpc.Call, Iterator[Any]):
@@ -254,7 +255,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
     def __del__(self) -> None:
         """Nobody will read on: grpc ends the attempt, and the next call on the channel takes it off the books."""
         flight = getattr(self, "_flight", None)
-        if flight is not None and not flight.told:
+        if flight is not None and (self._finish is None or not flight.told):
             self._run.channel._abandoned.append(flight.left)
 
     def cancel(self) -> bool:

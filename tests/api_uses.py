@@ -16,6 +16,8 @@ from typing import Any, assert_type
 import grpc
 import grpc.aio
 import pytest
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
 
 import stormproof.aio
 from faults import (
@@ -110,8 +112,9 @@ from stormproof import (
 from stormproof.core.eligible import Eligible
 from stormproof.core.load import Load
 from stormproof.core.pool import Member
-from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected, Event, Readmitted
+from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected, Event, Readmitted, observers
 from stormproof.orca import report_in
+from stormproof.otel import OpenTelemetry
 from stormproof.server import LoadReport, LoadReporter
 
 ADDRESSES = ["10.0.0.1:50051", "10.0.0.2:50051"]
@@ -218,6 +221,12 @@ def observer(event: Event) -> None:
             print(endpoint.address)
         case AttemptEnded():
             assert_type(event.outcome, Outcome)
+
+
+def a_channel_is_observed(tracers: TracerProvider, meters: MeterProvider) -> None:
+    telemetry = OpenTelemetry(target="shop", methods=["/shop.Cart/"], tracer_provider=tracers, meter_provider=meters)
+    Channel(ADDRESSES, observer=telemetry).close()
+    Channel(ADDRESSES, observer=observers(OpenTelemetry(), observer, print)).close()
 
 
 @dataclass(frozen=True)

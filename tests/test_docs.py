@@ -29,6 +29,13 @@ def test_every_file_that_a_page_names_is_there(page):
     assert missing == []
 
 
+def test_the_code_on_observing_is_the_example():
+    """docs/observing.md shows a part of examples/observed.py, which tests/test_examples.py runs."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/observing.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    assert blocks[0] in (ROOT / "examples/observed.py").read_text()
+
+
 def test_the_scenario_of_the_readme_is_the_suite():
     """The first screen shows what really runs."""
     shown = re.search(r"SLOW_SERVER = Scenario\(\n(.*?)\n\)", (ROOT / "README.md").read_text(), re.DOTALL)

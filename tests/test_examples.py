@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,30 @@ def example(name: str, *arguments: str, cwd: Path) -> list[str]:
 def test_hello_greets_twice(port, tmp_path):
     """The plain stub and the Channel say the same."""
     assert example("hello.py", port, cwd=tmp_path) == ["plain stub: Hello, Ada!", "stormproof: Hello, Ada!"]
+
+
+def test_observed_tells_what_happened(port, tmp_path):
+    """A port where nobody listens, then a server: one failed attempt, three spans, and the metrics by gRPC's names."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        closed = nobody.getsockname()[1]
+        said = example("observed.py", str(closed), port, cwd=tmp_path)
+    assert said[:6] == [
+        f"127.0.0.1:{closed} is left out for now",
+        "span: Attempt.hello.Hello/SayHello ERROR",
+        "attempt 1 failed: UNAVAILABLE, never sent",
+        "span: Attempt.hello.Hello/SayHello UNSET",
+        "span: Sent.hello.Hello/SayHello UNSET",
+        "Hello, Ada!",
+    ]
+    assert sorted(said[6:]) == [
+        "metric: grpc.client.attempt.duration (s)",
+        "metric: grpc.client.attempt.started ({attempt})",
+        "metric: grpc.client.call.duration (s)",
+        "metric: grpc.client.call.retry_delay (s)",
+        "metric: grpc.client.call.transparent_retries ({transparent_retry})",
+        "metric: stormproof.client.ejections ({ejection})",
+    ]
 
 
 def test_the_batch_goes_on_where_it_was_killed(port, tmp_path):
