@@ -179,7 +179,7 @@ class Recorder:
         self._file = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._encode = msgspec.json.Encoder().encode
         self._names = names
-        self._operations: dict[int, int] = {}
+        self._operations: dict[int, _Watched] = {}
         self.first = generation * GENERATION
         #: The workload's start, of time.monotonic().
         self.origin = time.monotonic()
@@ -199,22 +199,41 @@ class Recorder:
         """The channel's observer: attempts, joined to operations by the call's metadata."""
         match event:
             case CallBegan():
-                self._operations[event.call] = next(int(v) for k, v in event.metadata if k == CALL)
+                self._operations[event.call] = _Watched(next(int(v) for k, v in event.metadata if k == CALL))
             case AttemptBegan():
+                watched = self._operations[event.call]
+                watched.flying += 1
                 self.write({
-                    "e": "attempt", "id": self._operations[event.call], "n": event.attempt, "sent": event.sent,
+                    "e": "attempt", "id": watched.operation, "n": event.attempt, "sent": event.sent,
                     "server": self._names[event.endpoint.address], "t": event.at - self.origin,
                 })  # fmt: skip
             case AttemptEnded():
-                outcome = event.outcome
+                watched, outcome = self._operations[event.call], event.outcome
+                watched.flying -= 1
                 self.write({
-                    "e": "attempt_end", "id": self._operations[event.call], "n": event.attempt,
+                    "e": "attempt_end", "id": watched.operation, "n": event.attempt,
                     "code": outcome.code.name, "evidence": outcome.evidence.value, "t": event.at - self.origin,
                 })  # fmt: skip
+                self._forget(event.call)
             case CallEnded():
-                del self._operations[event.call]
+                self._operations[event.call].over = True
+                self._forget(event.call)
             case _:
                 pass
+
+    def _forget(self, call: int) -> None:
+        """Once it is over: who loses the race of a hedge ends after its call has."""
+        if self._operations[call].over and not self._operations[call].flying:
+            del self._operations[call]
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A call of the channel: the operation it belongs to, and its attempts in flight."""
+
+    operation: int
+    flying: int = 0
+    over: bool = False
 
 
 class Calls:

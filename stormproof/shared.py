@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 import re
 import threading
@@ -93,7 +92,6 @@ class Shared:
         self._methods = dict(methods or {})
         self._observer = observer
         self._adds = observer.metadata_for if isinstance(observer, Propagates) else None
-        self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._timers = Timers()

@@ -24,10 +24,10 @@ class Timers:
         self._closed = False
 
     def at(self, moment: float, callback: Callable[[], None]) -> None:
-        """Calls `callback` at `moment`, or soon after."""
+        """Calls `callback` at `moment`, or soon after; at once if this was closed."""
         with self._condition:
             heapq.heappush(self._waiting, (moment, next(self._count), callback))
-            if self._thread is None:
+            if self._thread is None or self._closed:  # its thread may have ended with the close
                 self._thread = threading.Thread(target=self._run, name="stormproof-timers", daemon=True)
                 self._thread.start()
             elif self._waiting[0][0] == moment:

@@ -16,7 +16,10 @@ from harness.history import Attempt, Operation
 from harness.report.summary import shares
 from protos.hello_pb2 import HelloReply
 from protos.hello_pb2_grpc import HelloServicer, add_HelloServicer_to_server
-from stormproof import Channel, Policy
+from stormproof import Channel, Code, Endpoint, Evidence, Outcome, Policy
+from stormproof.core.call import Cause
+from stormproof.core.outcome import OK
+from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded
 
 JOURNAL = """\
 {"e":"start","pid":11}
@@ -54,6 +57,25 @@ def test_a_journal_tells_each_operation_with_its_attempts(journal):
     """In the order of their beginning; one that never left was not sent, one without an end may have been done."""
     journal.write_text(JOURNAL)
     assert read_journal(journal) == (OPERATIONS, 1)
+
+
+def test_the_loser_of_a_race_is_journaled_although_its_call_is_over(journal):
+    """A hedged call: its second attempt answers, the call ends, and then the first one's end comes; nothing is kept after it."""
+    recorder = Recorder(journal, {"a:1": "server-0", "b:1": "server-1"}, 0)
+    a, b, gone = Endpoint("a:1"), Endpoint("b:1"), Outcome(Code.CANCELLED, Evidence.LOST)
+    for event in (
+        CallBegan(9, 1.0, "/hello.Hello/SayHello", ((client.CALL, "3"),)),
+        AttemptBegan(9, 1.0, 1, 1, a, Cause.FIRST),
+        AttemptBegan(9, 1.1, 2, 2, b, Cause.HEDGE),
+        AttemptEnded(9, 1.2, 2, OK),
+        CallEnded(9, 1.2, 2, OK),
+        AttemptEnded(9, 1.3, 1, gone),
+    ):
+        recorder.observed(event)
+    assert [line.split('"e":"')[1].split('"')[0] for line in journal.read_text().splitlines()] == [
+        "start", "attempt", "attempt", "attempt_end", "attempt_end",
+    ]  # fmt: skip
+    assert recorder._operations == {}
 
 
 @pytest.mark.parametrize(
