@@ -60,7 +60,7 @@ def test_a_journal_tells_each_operation_with_its_attempts(journal):
 
 
 def test_the_loser_of_a_race_is_journaled_although_its_call_is_over(journal):
-    """A hedged call: its second attempt answers, the call ends, and then the first one's end comes; nothing is kept after it."""
+    """A hedged call: its second attempt answers, the call ends, then the first one's end comes; nothing is kept after it."""
     recorder = Recorder(journal, {"a:1": "server-0", "b:1": "server-1"}, 0)
     a, b, gone = Endpoint("a:1"), Endpoint("b:1"), Outcome(Code.CANCELLED, Evidence.LOST)
     for event in (
