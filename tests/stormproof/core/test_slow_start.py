@@ -40,7 +40,7 @@ def test_it_never_falls_is_never_under_the_floor_and_ends_at_1(slow_start, earli
 
 def test_a_clock_that_went_back_is_the_beginning():
     """An uptime below 0 counts as 0."""
-    assert SlowStart(window=10.0).factor(-1.0) == 0.1
+    assert SlowStart(window=10.0, aggression=2.0).factor(-1.0) == 0.1
 
 
 @pytest.mark.parametrize(

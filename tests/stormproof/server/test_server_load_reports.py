@@ -105,33 +105,34 @@ def test_calls_and_errors_are_counted_where_measure_does_not(kind):
 
 
 def test_calls_a_second_are_what_they_are(kind):
-    """Some 50 calls a second for two seconds; what is told is within a fifth of what was sent."""
-    began, calls, qps = time.monotonic(), 0, 0.0
-    with serving(kind, LoadReporter(lambda: LoadReport(cpu_utilization=0.5))) as address:
-        with grpc.insecure_channel(address) as channel:
-            while time.monotonic() < began + 2.0:
-                _, done = channel.unary_unary(DO).with_call(b"x", timeout=10)
-                calls += 1
-                qps = report_in(done.trailing_metadata()).qps
-                sent = calls / (time.monotonic() - began)
-                time.sleep(0.02)
-        assert qps == pytest.approx(sent, rel=0.2)
+    """50 calls a second at most, for 1.5 s: what the last answer tells is their number by the time since the start."""
+    before = time.monotonic()
+    reporter = LoadReporter(lambda: LoadReport(cpu_utilization=0.5))
+    after, calls = time.monotonic(), 0
+    with serving(kind, reporter) as address, grpc.insecure_channel(address) as channel:
+        while (began := time.monotonic()) < after + 1.5 or calls == 0:
+            _, done = channel.unary_unary(DO).with_call(b"x", timeout=10)
+            calls, ended, asked = calls + 1, time.monotonic(), began
+            time.sleep(0.02)
+        qps = report_in(done.trailing_metadata()).qps
+    assert calls / max(1.0, ended - before) <= qps <= calls / max(1.0, asked - after)
 
 
 def test_without_a_measure_it_is_the_cpu_of_the_process(kind):
-    """A handler that computes for 0.5 s is seen: at least a tenth of a second's work on all cores; with qps, so it has a
-    weight."""
+    """A handler computes for half a second of CPU: what is told, over the time since the start, is at least that; and with
+    qps, so that it makes a weight."""
 
     def work(request, _):
-        until_ = time.thread_time() + 0.5
-        while time.thread_time() < until_:
+        enough = time.thread_time() + 0.5
+        while time.thread_time() < enough:
             pass
         return request
 
-    reporter = LoadReporter()
+    began, reporter = time.monotonic(), LoadReporter()
     with serving(kind, reporter, do=work) as address:
-        report = decode(call(address)[1][COPY])
-        assert report.cpu_utilization * reporter._cores > 0.1
+        report = decode(call(address, timeout=60)[1][COPY])
+        elapsed = max(1.0, time.monotonic() - began)
+        assert report.cpu_utilization * reporter._cores * elapsed >= 0.5
         assert report.qps > 0
 
 
