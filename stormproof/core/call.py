@@ -23,7 +23,7 @@ start anew.
     RUNNING   finished ok                      DONE        Cancel for each other attempt, Finish
     RUNNING   finished, never sent, others     RUNNING     Start(n + 1)
     RUNNING   finished, may be repeated:
-                copies are still out           RUNNING     Start(n + 1) if a copy is left, else none
+                copies are still out           RUNNING     Start(n + 1) if a copy is left (pushback: later, or never), else none
                 none is                        WAITING     none; wake_at is set (or Start at once, if there is no wait)
     RUNNING   finished otherwise               DONE        Cancel for each other attempt, Finish
     WAITING   woke                             RUNNING     Start(n + 1)
@@ -101,7 +101,7 @@ class Call:
 
     __slots__ = (
         "_committed", "_copies", "_failure", "_flights", "_key", "_policy", "_pool", "_resumable", "_rounds", "_sent",
-        "_tried",
+        "_step", "_tried",
         "attempts", "deadline", "state", "timeout", "wake_at",
     )  # fmt: skip
 
@@ -127,6 +127,7 @@ class Call:
         self._flights: dict[int, Flight] = {}
         self._tried: list[Member] = []
         self._rounds = 1  # attempts in the sense of the retry policy, the first one in
+        self._step = 1  # of the backoff
         self._copies = 1  # copies in the sense of the hedge, the first one in
         self._sent = 0  # attempts under way, or ended, that may have reached a server
         self._failure: Finish | None = None  # what the caller hears if nothing better comes
@@ -168,9 +169,11 @@ class Call:
                 return [self._start(now, Cause.TRANSPARENT)]
         if not self._may_repeat(outcome) and not self._harmless(outcome):
             return self._finish(Finish(attempt, outcome))
-        if self._flights:
+        if outcome.pushback is not None and self._policy.hedge is not None:
+            self._pushed_back(outcome.pushback, now)
+        elif self._flights:
             return self._hedge(now)
-        return self._again(outcome, now)
+        return [] if self._flights else self._again(outcome, now)
 
     def woke(self, now: float) -> list[Action]:
         """The time `wake_at` has come."""
@@ -191,7 +194,7 @@ class Call:
     def progressed(self) -> None:
         """A message arrived that no further attempt has to bring again."""
         self._committed = not self._resumable
-        self._rounds = 1
+        self._rounds = self._step = 1
         self._tried.clear()
 
     def cancelled(self, now: float) -> list[Action]:  # noqa: ARG002
@@ -226,6 +229,15 @@ class Call:
         self._copies += 1
         return [self._start(now, Cause.HEDGE)]
 
+    def _pushed_back(self, wait: float, now: float) -> None:
+        """A server says when the next copy may start, or that none may (gRFC A6). Those that are out may still win."""
+        assert self._policy.hedge is not None
+        if wait < 0.0:
+            self._copies, self._rounds = self._policy.hedge.attempts, self._policy.attempts
+            self.wake_at = None
+        elif self._copies < self._policy.hedge.attempts:
+            self.wake_at = now + wait
+
     def _may_repeat(self, outcome: Outcome) -> bool:
         if self._committed:
             return False
@@ -248,10 +260,11 @@ class Call:
             return self._finish(failure)
         assert policy.retry is not None
         wanted = outcome.pushback
-        delay = policy.retry.backoff.delay(self._rounds, self._pool.rng) if wanted is None else wanted
+        delay = policy.retry.backoff.delay(self._step, self._pool.rng) if wanted is None else wanted
         if not self._time_is_left(now, delay) or not self._pool.account.withdraw(now):
             return self._finish(failure)
         self._rounds += 1
+        self._step = self._step + 1 if wanted is None else 1  # gRFC A6: a pushback resets the backoff
         if delay <= 0.0:
             return [self._start(now, Cause.RETRY)]
         self.state = State.WAITING

@@ -327,3 +327,25 @@ def test_a_second_server_is_asked_when_the_first_is_silent(three, how):
         assert 0.05 <= time.monotonic() - began < 2.0
         until(lambda: all(m.in_flight == 0 for m in channel._pool.members), "the loser let go")
     assert three.greeters[1].metadata[0]["grpc-previous-rpc-attempts"] == "1"
+
+
+@pytest.mark.guarantee(54)
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("0", 0.0), ("30", 0.03), ("007", 0.007), ("-1", -1.0), ("", -1.0), ("soon", -1.0), ("1.5", -1.0), ("+5", -1.0),
+     (" 5", -1.0), ("1e3", -1.0), ("9" * 10, -1.0), (None, None)],
+)  # fmt: skip
+def test_a_pushback_is_a_number_of_milliseconds_or_a_no(value, seconds):
+    """gRFC A6: negative or unparseable is the server asking not to retry at all."""
+
+    class Said(grpc.RpcError):
+        def code(self):
+            return grpc.StatusCode.UNAVAILABLE
+
+        def details(self):
+            return "not now"
+
+        def trailing_metadata(self):
+            return () if value is None else (("grpc-retry-pushback-ms", value),)
+
+    assert outcome_of(Said()).pushback == seconds

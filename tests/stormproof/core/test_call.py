@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, pool_of
 
-from stormproof.core.balancers import PeakEwma
+from stormproof.core.balancers import LeastRequest, PeakEwma
 from stormproof.core.budget import RetryBudget
 from stormproof.core.call import Call, Cancel, Cause, Finish, Start, State
 from stormproof.core.endpoint import Endpoint
@@ -19,6 +19,7 @@ from stormproof.core.policy import Backoff, Hedge, Policy, Retry
 
 A, B, C = Endpoint("a:1"), Endpoint("b:1"), Endpoint("c:1")
 AT_ONCE = Backoff(base=0.0)
+PUSHED = Outcome(Code.UNAVAILABLE, pushback=0.25)
 
 
 def start(
@@ -177,6 +178,7 @@ def test_a_driver_that_wakes_too_late_gets_the_last_failure():
     assert call.woke(1.0) == [Finish(1, ANSWERED)]
 
 
+@pytest.mark.guarantee(54)
 def test_a_server_says_when_to_come_back():
     """grpc-retry-pushback-ms: exactly that wait, whatever the backoff; negative: not at all (gRFC A6)."""
     for pushback, wake_at in ((0.25, 0.35), (-1.0, None)):
@@ -187,6 +189,47 @@ def test_a_server_says_when_to_come_back():
         assert len(actions) == (0 if wake_at else 1)
 
 
+@pytest.mark.guarantee(54)
+def test_after_a_pushback_the_waits_begin_anew():
+    """Waits grow 1, 2, 4; after a pushback the next one is at most 1 again (gRFC A6); 200 seeds."""
+    policy = Policy(timeout=None, retry=Retry(attempts=6, backoff=Backoff(base=1.0, cap=100.0)))
+    longest = [0.0] * 5
+    for seed in range(200):
+        call, now = Call(pool_of(*"abcdef", budget=RetryBudget.unlimited(), seed=seed), policy), 0.0
+        call.begin(now)
+        for number, outcome in enumerate([ANSWERED, ANSWERED, PUSHED, ANSWERED, ANSWERED]):
+            call.finished(number + 1, outcome, now)
+            longest[number] = max(longest[number], call.wake_at - now)
+            now = call.wake_at
+            call.woke(now)
+    assert longest == [pytest.approx(most, rel=0.1) for most in (1.0, 2.0, 0.25, 1.0, 2.0)]
+
+
+@pytest.mark.guarantee(54)
+def test_a_pushback_moves_the_next_copy_or_forbids_it():
+    """Copy 2 at 0.1 s. At 0.15 s copy 1 says 0.25 s: copy 3 starts at 0.4 s. It says no: none does, and copy 2 may win."""
+    for pushback, wake_at in ((0.25, 0.4), (-1.0, None)):
+        call = Call(pool_of("a", "b", "c"), HEDGED)
+        call.begin(0.0)
+        call.woke(0.1)
+        assert call.finished(1, Outcome(Code.UNAVAILABLE, pushback=pushback), 0.15) == []
+        assert call.wake_at == (pytest.approx(wake_at) if wake_at else None)
+        if wake_at:
+            assert call.woke(0.4) == [start(3, C, pytest.approx(0.6))]
+        else:
+            assert call.finished(2, OK, 0.2) == [Finish(2, OK)]
+
+
+@pytest.mark.guarantee(54)
+def test_no_pushback_adds_an_attempt():
+    """Two attempts are two, whatever the server says to the second one."""
+    call = Call(pool_of("a", "b", "c"), Policy(retry=Retry(attempts=2, backoff=AT_ONCE)))
+    call.begin(0.0)
+    call.finished(1, ANSWERED, 0.1)
+    assert call.finished(2, PUSHED, 0.2) == [Finish(2, PUSHED)]
+
+
+@pytest.mark.guarantee(106)
 def test_a_retry_needs_the_channels_budget():
     """An empty budget ends the call; nothing else is changed by asking."""
     pool = pool_of("a", "b", budget=RetryBudget(ratio=0.0, per_second=0.1, window=10.0))
@@ -327,18 +370,45 @@ def test_the_cap_on_copies_is_exact_when_latencies_jump_a_hundredfold():
     assert 10 <= copies <= 20
 
 
-def test_a_loser_changes_no_statistics_but_its_place_in_flight():
-    """A cancelled copy: in-flight goes back, breaker and latency estimate stay as they were."""
-    pool = pool_of("a", "b", balancer=PeakEwma(), seed=1)
+@pytest.mark.guarantee(74)
+@pytest.mark.parametrize("balancer", [PeakEwma(), LeastRequest()], ids=repr)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_loser_changes_no_statistics_but_its_place_in_flight(balancer, known):
+    """A cancelled copy: in-flight goes back; breaker, failure rate, latency estimate and budget stay as they were."""
+    pool = pool_of("a", "b", balancer=balancer, seed=1)
+    for _ in range(30 if known else 0):
+        flight = pool.begin(0.0)
+        pool.finished(flight, ANSWERED if flight.member.index and not flight.member.breaker._row else OK, 0.02)
+
+    def statistics(member):
+        load, breaker = member.load, member.breaker
+        latency = load and (load.estimate, load.observed, load.idle, load.cost(9.9))
+        return breaker.state, breaker.recent(9.9), breaker._row, latency, (account._earned, account._reserve)
+
+    call, account = Call(pool, HEDGED), pool.account
+    before = [statistics(member) for member in pool.members]
+    [first] = call.begin(5.0)
+    [second] = call.woke(5.1)
+    winner, loser = (next(m for m in pool.members if m.endpoint == s.endpoint) for s in (second, first))
+    call.finished(2, OK, 5.2)
+    paid = statistics(loser)[-1]
+    assert (winner.in_flight, loser.in_flight) == (0, 1)
+    call.finished(1, CANCELLED, 5.3)
+    assert loser.in_flight == 0
+    assert statistics(loser) == (*before[loser.index][:-1], paid)
+
+
+@pytest.mark.guarantee(74)
+def test_a_trial_that_loses_a_race_is_no_verdict():
+    """An ejected endpoint's trial is cancelled since the other copy was quicker: it stays ejected, and is tried next."""
+    pool = pool_of("a", "b")
+    pool.finished(pool.begin(0.0), REFUSED, 0.0)
     call = Call(pool, HEDGED)
-    [first] = call.begin(0.0)
-    [second] = call.woke(0.1)
-    call.finished(2, OK, 0.2)
-    loser = next(m for m in pool.members if m.endpoint == first.endpoint)
-    assert second.endpoint != first.endpoint
-    assert (loser.in_flight, loser.load.estimate) == (1, None)
-    call.finished(1, CANCELLED, 0.3)
-    assert (loser.in_flight, loser.load.estimate) == (0, None)
+    assert [call.begin(1.0), call.woke(1.1)] == [[start(1, A, 1.0)], [start(2, B, pytest.approx(0.9))]]
+    call.finished(2, OK, 1.2)
+    call.finished(1, CANCELLED, 1.3)
+    assert pool.members[0].breaker.state.name == "OPEN"
+    assert pool.begin(1.3).member.index == 0
 
 
 @pytest.mark.guarantee(68)
