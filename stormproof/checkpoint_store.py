@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
 from stormproof.core.check import complain
@@ -59,6 +60,7 @@ class CheckpointStore:
         self._records: dict[str, Record] = {}
         self._last = 0
         self._running: set[str] = set()
+        self._names = Lock()
         self._torn: tuple[str, Progress] | None = None
         self._file = DurableFile(path, _KIND, self._read)
         self.path = self._file.path
@@ -68,8 +70,8 @@ class CheckpointStore:
 
     def progress(self, name: str) -> Progress | None:
         """How far the batch or stream `name` is; None if it never began."""
-        with self._file.use():
-            return self._progress(name)
+        self._file.check()
+        return self._progress(name)
 
     def commit(
         self,
@@ -98,8 +100,7 @@ class CheckpointStore:
         A server that remembers keys takes the new run for a repeat: then choose a new name instead.
         Raises CheckpointError while it is running.
         """
-        with self._file.use() as connection:
-            self._check_idle(name)
+        with self._alone(name), self._file.use() as connection:
             if self._progress(name) is not None:
                 self._write(connection, name, None)
 
@@ -129,17 +130,15 @@ class CheckpointStore:
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
-        with self._file.use():
-            self._check_idle(name)
+        self._file.check()
+        with self._names:  # not the file's own lock, which may be waiting for the disk
+            if name in self._running:
+                raise CheckpointError(f"{name!r} is running in this process; wait for its end, or close its generator")
             self._running.add(name)
         try:
             yield
         finally:
             self._running.discard(name)
-
-    def _check_idle(self, name: str) -> None:
-        if name in self._running:
-            raise CheckpointError(f"{name!r} is running in this process; wait for its end, or close its generator")
 
     def _progress(self, name: str) -> Progress | None:
         record = self._records.get(name)

@@ -70,14 +70,19 @@ class DurableFile:
             except OSError as error:
                 raise self._unusable(error) from error
 
+    def check(self) -> None:
+        """Raises if it is not held by this process. Waits for nobody."""
+        if os.getpid() != self._process:
+            raise self._kind.error(f"{self.path} was opened by process {self._process}; open it after the fork")
+        if self._closed:
+            raise self._kind.error(f"{self.path} is closed; keep it open for as long as it is needed")
+
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
         """The connection, for one thread at a time. What SQLite complains of is raised as an error of the file's kind."""
-        if os.getpid() != self._process:
-            raise self._kind.error(f"{self.path} was opened by process {self._process}; open it after the fork")
+        self.check()
         with self._mutex:
-            if self._closed:
-                raise self._kind.error(f"{self.path} is closed; keep it open for as long as it is needed")
+            self.check()
             try:
                 yield self.connection
             except sqlite3.Error as error:
@@ -153,9 +158,11 @@ class DurableFile:
         return connection
 
     def _say_open(self, connection: sqlite3.Connection) -> None:
-        # In the file itself, and there only once there is a log: from now on the two belong together.
+        # In the file itself, and only once there is a log, of its full size: from now on the two belong together.
+        connection.execute("SELECT * FROM sqlite_schema")
+        if self._log.stat().st_size < LOG:
+            os.truncate(self._log, LOG)
         connection.execute(f"PRAGMA user_version = {-self._kind.version}")
-        os.truncate(self._log, LOG)
         connection.execute("PRAGMA wal_checkpoint(FULL)")
 
     def _check(self, connection: sqlite3.Connection, log: bytes) -> bool:

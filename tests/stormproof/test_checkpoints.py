@@ -1,22 +1,13 @@
-"""Checkpoints over real files and real SIGKILLs: nothing lost, little repeated, every repeat marked."""
+"""Batches over a real store: nothing lost, little repeated, every repeat marked. (SIGKILL: test_kill_points.py.)"""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import sqlite3
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from stormproof import CheckpointError, CheckpointStore, Mark, StoreInUse, checkpointed
-from stormproof.checkpoint_store import APPLICATION_ID
+from stormproof import CheckpointError, CheckpointStore, Mark, checkpointed
 from stormproof.core.ledger import Progress
 
 ROOT = Path(__file__).parents[2]
@@ -81,12 +72,14 @@ def test_each_result_comes_as_soon_as_its_item_is_done(store: CheckpointStore) -
     assert (next(results), server.calls) == ("B", [(0, False), (1, False)])
 
 
+@pytest.mark.guarantee(91)
 def test_the_disk_says_what_may_have_begun_before_it_begins(store: CheckpointStore) -> None:
     """Promise: whenever the process dies, an item that may have been done is below `begun` on disk."""
     found = list(checkpointed(range(5), on_disk(store), store=store, name="b", every=2))
     assert found == [(0, 0, 2), (1, 0, 2), (2, 2, 4), (3, 2, 4), (4, 4, 6)]
 
 
+@pytest.mark.guarantee(89)
 def test_a_finished_batch_does_nothing_when_run_again(store: CheckpointStore) -> None:
     """Promise: running a finished batch again calls nothing, yields nothing and changes nothing."""
     list(checkpointed("abc", Server(), store=store, name="b"))
@@ -124,6 +117,7 @@ def test_a_mark_is_the_same_in_metadata() -> None:
 # Interrupted runs
 
 
+@pytest.mark.guarantee(89, 91)
 def test_after_an_exception_only_the_item_that_raised_is_repeated(store: CheckpointStore) -> None:
     """Promise: an exception of `work` passes through, what was done stays done, and what raised is marked."""
     with pytest.raises(Stop):
@@ -134,6 +128,7 @@ def test_after_an_exception_only_the_item_that_raised_is_repeated(store: Checkpo
     assert server.calls == [(3, True), (4, False), (5, False)]
 
 
+@pytest.mark.guarantee(91)
 def test_a_consumer_that_stops_gets_the_result_in_its_hand_again(store: CheckpointStore) -> None:
     """Promise: a result is covered only when the next one is asked for, so none is lost with its consumer."""
     results = checkpointed("abcdef", Server(), store=store, name="b", every=100)
@@ -162,6 +157,7 @@ def died(store: CheckpointStore, *, done: int, begun: int) -> None:
     store.commit("b", done, begun=begun)
 
 
+@pytest.mark.guarantee(89, 91)
 @pytest.mark.parametrize(
     ("done", "begun", "calls"),
     [
@@ -181,6 +177,7 @@ def test_after_a_crash_the_items_of_the_open_stretch_are_marked(
     assert store.progress("b") == Progress(done=5, begun=5)
 
 
+@pytest.mark.guarantee(91)
 def test_a_run_with_shorter_stretches_still_marks_all_of_the_dead_long_one(store: CheckpointStore) -> None:
     """Promise: marks tell what a dead run may have done with its own `every`, through many deaths."""
     died(store, done=0, begun=4)
@@ -192,6 +189,7 @@ def test_a_run_with_shorter_stretches_still_marks_all_of_the_dead_long_one(store
     assert server.calls == [(1, True), (2, True), (3, True), (4, False), (5, False)]
 
 
+@pytest.mark.guarantee(89)
 def test_any_iterable_continues_where_it_was(store: CheckpointStore) -> None:
     """Promise: an iterator is consumed up to the checkpoint, and its items keep their index and key."""
     store.commit("b", 2)
@@ -209,6 +207,7 @@ def test_a_sequence_is_continued_by_index(store: CheckpointStore) -> None:
 # Refusals
 
 
+@pytest.mark.guarantee(96)
 @pytest.mark.parametrize("items", ["abc", iter("abc")])
 def test_fewer_items_than_are_done_are_not_the_same_batch(store: CheckpointStore, items: str) -> None:
     """Promise: a batch that shrank below its checkpoint is refused, not called finished."""
@@ -218,6 +217,7 @@ def test_fewer_items_than_are_done_are_not_the_same_batch(store: CheckpointStore
     assert store.progress("b") == Progress(done=5, begun=5)
 
 
+@pytest.mark.guarantee(96)
 def test_other_items_under_the_same_name_are_refused(store: CheckpointStore) -> None:
     """Promise: a changed fingerprint is never mixed with old progress, and forgetting it begins anew."""
     store.commit("b", 1, fingerprint="v1")
@@ -231,6 +231,7 @@ def test_other_items_under_the_same_name_are_refused(store: CheckpointStore) -> 
     assert server.calls == [(0, False), (1, False), (2, False)]
 
 
+@pytest.mark.guarantee(95)
 def test_progress_never_goes_back(store: CheckpointStore) -> None:
     """Promise: a commit behind the stored one is an error that changes nothing."""
     store.commit("b", 5)
@@ -240,6 +241,7 @@ def test_progress_never_goes_back(store: CheckpointStore) -> None:
     assert store.progress("b") == Progress(done=5, begun=5)
 
 
+@pytest.mark.guarantee(95)
 def test_a_batch_runs_once_at_a_time(store: CheckpointStore) -> None:
     """Promise: a second run of a running batch is refused before it calls anything; so is forgetting it."""
     server = Server()
@@ -294,337 +296,3 @@ def test_a_bad_number_is_not_committed(store: CheckpointStore, done: int, begun:
     with pytest.raises(ValueError, match=message):
         store.commit("b", done, begun=begun)
     assert store.progress("b") is None
-
-
-# The file
-
-
-def test_progress_is_there_after_closing_and_opening(path: Path) -> None:
-    """Promise: what was committed is read again, whatever was in the fingerprint."""
-    with CheckpointStore(path) as store:
-        store.commit("b", 3, begun=5, fingerprint="ü 'quoted'")
-    with CheckpointStore(str(path)) as store:
-        assert store.progress("b") == Progress(done=3, begun=5, fingerprint="ü 'quoted'")
-
-
-def test_a_closed_store_says_so(path: Path) -> None:
-    """Promise: closing twice is fine, using it afterwards is a clear error."""
-    store = CheckpointStore(path)
-    store.close()
-    store.close()
-    with pytest.raises(CheckpointError, match=r"progress\.db is closed"):
-        store.commit("b", 1)
-
-
-def test_a_store_has_one_holder_in_a_process(path: Path, store: CheckpointStore) -> None:
-    """Promise: a second store of the same file is refused, and does not loosen the first one's hold."""
-    for _ in range(2):
-        with pytest.raises(StoreInUse, match=r"progress\.db is held by somebody else, still after 0\.5 s"):
-            CheckpointStore(path)
-    store.commit("b", 1)
-
-
-def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs `code` in a process of its own."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
-
-
-def test_a_store_has_one_holder_among_processes(path: Path, store: CheckpointStore) -> None:
-    """Promise: another process is refused while the store is open, and let in when it is closed."""
-    opening = "import sys; from stormproof import *; CheckpointStore(sys.argv[1]); print('open')"
-    refused = python(opening, path)
-    assert "StoreInUse" in refused.stderr.splitlines()[-1]
-    store.close()
-    assert python(opening, path).stdout == "open\n"
-
-
-def test_a_store_is_not_carried_over_a_fork(path: Path, store: CheckpointStore) -> None:
-    """Promise: a child that inherited an open store can neither use it nor close it under its parent."""
-    store.commit("b", 1)
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            store.close()
-            store.commit("b", 2)
-        except CheckpointError as error:
-            os.write(write, str(error).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    os.close(write)
-    assert b"was opened by process" in os.read(read, 1000)
-    os.close(read)
-    assert Path(f"{path}-wal").exists()
-
-
-def test_threads_share_a_store(store: CheckpointStore) -> None:
-    """Promise: batches may run side by side in threads."""
-    names = ["one", "two", "three", "four"]
-
-    def run(name: str) -> None:
-        list(checkpointed(range(50), lambda item, _: item, store=store, name=name, every=3))
-
-    threads = [threading.Thread(target=run, args=(name,)) for name in names]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert [store.progress(name) for name in names] == [Progress(done=50, begun=50)] * 4
-
-
-def test_a_commit_is_synced_to_the_disk_in_wal_mode(store: CheckpointStore) -> None:
-    """Promise: the settings on which durability rests are the ones in force."""
-    connection = store._file.connection
-    asked = ("journal_mode", "synchronous", "locking_mode", "application_id", "user_version")
-    found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in asked]
-    assert found == ["wal", 2, "exclusive", APPLICATION_ID, -1]  # 2 is FULL; below 0: the file is open
-
-
-def sqlite_file(path: Path, *statements: str) -> None:
-    connection = sqlite3.connect(path)
-    for statement in statements:
-        connection.execute(statement)
-    connection.close()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"to whom it may concern " * 50, "is not an SQLite file.*use another path"),
-        (b"", "is empty, as no store ever is: restore it, or remove it to begin anew"),
-        (
-            ["CREATE TABLE mine (x)"],
-            "is an SQLite file of another program; give another path, it stays as it is",
-        ),
-        (
-            [f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 2"],
-            "has format 2, this stormproof knows 1; use the newer one that wrote it",
-        ),
-        (
-            [f"PRAGMA application_id = {APPLICATION_ID}", "PRAGMA user_version = 1", "CREATE TABLE progress (x)"],
-            "is damaged",
-        ),
-    ],
-)
-def test_a_file_that_is_no_store_of_ours_is_refused_and_left_alone(
-    path: Path, content: bytes | list[str], message: str
-) -> None:
-    """Promise: the error says what the file is and what to do, and no byte of the file changes."""
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        sqlite_file(path, *content)
-    before = path.read_bytes()
-    with pytest.raises(CheckpointError, match=message):
-        CheckpointStore(path)
-    assert path.read_bytes() == before
-
-
-def test_a_path_that_cannot_be_a_file_is_told(tmp_path: Path) -> None:
-    """Promise: a missing folder, or a folder instead of a file, is named in the error."""
-    with pytest.raises(CheckpointError, match=r"p\.db cannot be opened; is its folder there"):
-        CheckpointStore(tmp_path / "nowhere" / "p.db")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(CheckpointError, match="folder cannot be used"):
-        CheckpointStore(tmp_path / "folder")
-
-
-def whole_store(path: Path) -> bytes:
-    with CheckpointStore(path) as store:
-        store.commit("nightly", 500, begun=600, fingerprint="abc")
-    return path.read_bytes()
-
-
-def test_a_truncated_store_is_never_taken_for_a_new_one(path: Path) -> None:
-    """Promise: at whatever length the file was cut, it is refused."""
-    whole = whole_store(path)
-    for length in range(0, len(whole), 256):
-        path.write_bytes(whole[:length])
-        with pytest.raises(CheckpointError):
-            CheckpointStore(path)
-
-
-def test_a_flipped_byte_is_found_or_harmless(path: Path) -> None:
-    """Promise: with any one byte wrong, the store is refused, or it says exactly what was committed."""
-    whole = whole_store(path)
-    used = [place for place, byte in enumerate(whole) if byte]
-    refused = 0
-    for place in random.Random(5).sample(used, 150):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        try:
-            with CheckpointStore(path) as store:
-                assert store.progress("nightly") == Progress(done=500, begun=600, fingerprint="abc"), place
-        except CheckpointError:
-            refused += 1
-    assert refused > 75
-
-
-def test_damage_that_reading_does_not_meet_is_found_too(path: Path) -> None:
-    """Promise: a store whose pages are wrongly built is refused before a commit can make it worse."""
-    whole = bytearray(whole_store(path))
-    whole[4096 + 7] ^= 0xFF  # the number of fragmented bytes, in the header of the second page
-    path.write_bytes(whole)
-    with pytest.raises(
-        CheckpointError, match=r"(?s)is damaged .*Page 2: free space corruption.*restore it, or move it and"
-    ):
-        CheckpointStore(path)
-
-
-def test_a_lost_file_beside_its_log_is_not_begun_anew(path: Path) -> None:
-    """Promise: when only FILE-wal is left, checkpoints are missing and not simply zero."""
-    Path(f"{path}-wal").write_bytes(b"the last checkpoints")
-    with pytest.raises(CheckpointError, match=r"progress\.db is missing, but .*progress\.db-wal .* put it back"):
-        CheckpointStore(path)
-    assert not path.exists()
-
-
-FULL_DISK = """
-import resource, signal, sys
-from stormproof import *
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-def work(item, mark):
-    print(item, flush=True)
-    return item
-with CheckpointStore(sys.argv[1]) as store:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
-    try:
-        list(checkpointed(range(100), work, store=store, name="b", every=1))
-    except CheckpointError as error:
-        print(error)
-"""
-
-
-def test_when_the_disk_refuses_the_last_checkpoint_stands(path: Path) -> None:
-    """Promise: a failing commit stops the batch with a clear error, and the next run goes on from there."""
-    *called, error = python(FULL_DISK, path).stdout.splitlines()
-    assert "cannot be used" in error
-    assert "what was committed stands" in error
-    last = int(called[-1])
-    with CheckpointStore(path) as store:
-        assert store.progress("b") == Progress(done=last, begun=last + 1)
-
-
-# SIGKILL
-
-KILLED = """
-import os, sys
-from stormproof import CheckpointStore, checkpointed
-
-path, log, every = sys.argv[1], sys.argv[2], int(sys.argv[3])
-
-def run(number, items):
-    journal = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    def work(item, mark):
-        os.write(journal, b"%d %d %d\\n" % (number, mark.index, mark.repeat))
-    with CheckpointStore(path) as store:
-        for _ in checkpointed(range(items), work, store=store, name="killed", every=every):
-            pass
-
-for number, items in enumerate(sys.stdin):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            run(number, int(items))
-            status = 0
-        finally:
-            os._exit(status)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
-
-
-class Killed:
-    """A process that makes one run of the batch, in a child of its own, for each time it is asked to."""
-
-    def __init__(self, folder: Path, *, every: int) -> None:
-        self.log = folder / "server.log"
-        self.log.touch()
-        command = [sys.executable, "-c", KILLED, str(folder / "killed.db"), str(self.log), str(every)]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def begin(self, items: int) -> int:
-        """Begins a run over the first `items` items and returns its process id."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{items}\n")
-        self.process.stdin.flush()
-        return self.answer()
-
-    def answer(self) -> int:
-        assert self.process.stdout is not None
-        return int(self.process.stdout.readline())
-
-    def kill_after(self, pid: int, lines: int, delay: float) -> int:
-        """SIGKILL `delay` seconds after the run has written about `lines` lines; returns its wait status."""
-        until = self.log.stat().st_size + 9 * lines
-        deadline = time.monotonic() + 10
-        while lines and self.log.stat().st_size < until:
-            assert time.monotonic() < deadline, f"process {pid} wrote fewer than {lines} lines in 10 s"
-        moment = time.perf_counter() + delay
-        while time.perf_counter() < moment:
-            pass
-        os.kill(pid, signal.SIGKILL)
-        return self.answer()
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(10)
-        self.process.stdout.close()
-
-
-def calls_of(log: Path) -> dict[int, list[tuple[int, bool]]]:
-    """What each run called, as the server's side has it: index, and whether it was marked."""
-    runs: dict[int, list[tuple[int, bool]]] = {}
-    for line in log.read_text().splitlines():
-        run, index, marked = map(int, line.split())
-        runs.setdefault(run, []).append((index, bool(marked)))
-    return runs
-
-
-def check(runs: dict[int, list[tuple[int, bool]]], *, items: int, every: int) -> int:
-    """Asserts what a killed batch promises of its log; returns the number of repeats."""
-    seen: set[int] = set()
-    repeats = 0
-    for calls in runs.values():
-        indexes = [index for index, _ in calls]
-        assert indexes == list(range(indexes[0], indexes[0] + len(indexes)))  # in order, none left out
-        again = seen.intersection(indexes)
-        assert len(again) <= every
-        assert all(marked for index, marked in calls if index in again)
-        assert sum(marked for _, marked in calls) <= every
-        seen.update(indexes)
-        repeats += len(again)
-    assert seen == set(range(items))
-    return repeats
-
-
-def kill_and_finish(folder: Path, *, seed: int, kills: int, every: int) -> int:
-    """Kills a batch at random points, lets it finish, checks its log and returns the number of repeats.
-
-    Each kill comes after 0 to 39 items (0: while the store is being opened or made) and a random fraction of
-    a millisecond. The batch has no end until the last run, so that no kill can come too late.
-    """
-    rng = random.Random(seed)
-    killed = Killed(folder, every=every)
-    try:
-        for _ in range(kills):
-            pid = killed.begin(10**12)
-            lines = rng.randrange(40)
-            status = killed.kill_after(pid, lines, rng.uniform(0, 0.001 if lines else 0.006))
-            assert os.WIFSIGNALED(status), f"the run ended by itself, with status {status}"
-        items = 20 + max(index for calls in calls_of(killed.log).values() for index, _ in calls)
-        killed.begin(items)
-        assert killed.answer() == 0
-    finally:
-        killed.close()
-    return check(calls_of(killed.log), items=items, every=every)
-
-
-def test_a_batch_that_is_killed_again_and_again_loses_nothing(tmp_path: Path) -> None:
-    """Promise: through 60 SIGKILLs at random points (seed 8) every item is done, every repeat is marked."""
-    repeats = kill_and_finish(tmp_path, seed=8, kills=60, every=5)
-    assert repeats > 0  # else no kill ever hit the batch in the middle of its work

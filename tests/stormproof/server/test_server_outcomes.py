@@ -98,6 +98,7 @@ def test_a_file_keeps_its_outcomes_over_a_restart(path):
         assert store.begin("a") == DONE
 
 
+@pytest.mark.guarantee(88)
 def test_it_is_synced_to_the_disk_in_wal_mode(path):
     """Write-ahead log, and synchronous FULL (2): what `end` returned from survives loss of power."""
     with SqliteOutcomes(path) as store:
@@ -115,6 +116,7 @@ for number in range(10**9):
 """
 
 
+@pytest.mark.guarantee(87, 88)
 def test_what_was_kept_survives_sigkill(path):
     """Guarantee 94: a writer is killed in the middle; every outcome that it was done with is there, and the file opens."""
     for _ in range(3):
@@ -131,6 +133,7 @@ def test_what_was_kept_survives_sigkill(path):
             assert all(store.begin(str(number)).reply == str(number).encode() for number in said)
 
 
+@pytest.mark.guarantee(94)
 def test_a_torn_last_commit_is_left_out_and_the_ones_before_stand(path, tmp_path):
     """Guarantee 94: of the last commit any part reached the disk: the first outcome is there, the second is not, no mixture."""
     log, torn = Path(f"{path}-wal"), tmp_path / "torn.db"
@@ -161,6 +164,7 @@ def test_a_log_that_was_cut_short_is_not_passed_over(path, tmp_path, left):
             SqliteOutcomes(lost)
 
 
+@pytest.mark.guarantee(94)
 def test_a_flipped_bit_is_found_at_opening_and_while_running(path):
     """Guarantee 94: by the checksum of each outcome; nothing is repeated that was never said, and the file stays."""
     with SqliteOutcomes(path) as store:
@@ -176,6 +180,7 @@ def test_a_flipped_bit_is_found_at_opening_and_while_running(path):
     assert path.read_bytes() == before
 
 
+@pytest.mark.guarantee(94)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -199,6 +204,7 @@ def test_a_file_that_is_not_a_store_is_refused_and_left_alone(path, content, say
     assert path.read_bytes() == before
 
 
+@pytest.mark.guarantee(94)
 def test_a_store_whose_file_is_gone_but_not_its_log_is_not_begun_anew(path):
     """Its last outcomes are in the log."""
     Path(f"{path}-wal").write_bytes(b"outcomes")
@@ -208,6 +214,7 @@ def test_a_store_whose_file_is_gone_but_not_its_log_is_not_begun_anew(path):
         SqliteOutcomes(path)
 
 
+@pytest.mark.guarantee(95)
 def test_of_two_exactly_one_holds_the_store(path):
     """Guarantee 95: a second one is refused, in this process and in another, and can have it when the first lets go."""
     another = f"from stormproof.server import SqliteOutcomes; SqliteOutcomes({str(path)!r})"
