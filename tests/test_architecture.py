@@ -116,6 +116,7 @@ RULES = (
             "stormproof/subchannels.py",
             "stormproof/aio*.py",
             "stormproof/shared.py",  # the lock and the clock of all drivers
+            "stormproof/replay.py",  # attempts wait in it for the caller's next request
             "stormproof/timers.py",
             "stormproof/deadline.py",  # a deadline is a moment of a clock
             "stormproof/server/*",  # drivers too: of a server's handlers
