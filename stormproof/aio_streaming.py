@@ -18,8 +18,10 @@ from stormproof.aio_replay import Replay, of
 from stormproof.aio_unary import CANCELLED, CLOSED, AioRun
 from stormproof.core.call import Action, Finish, Start
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
+from stormproof.driver import refuse_mistake
+from stormproof.errors import CallError
 from stormproof.streaming import stream_policy
-from stormproof.subchannels import outcome_of
+from stormproof.subchannels import NOT_SERIALIZED, FirstStatus, outcome_of
 
 if TYPE_CHECKING:
     from stormproof.aio import Channel
@@ -39,8 +41,7 @@ class Streaming(grpc.aio.UnaryStreamMultiCallable, grpc.aio.StreamStreamMultiCal
         self._client_stream = kind == "stream_stream"
         self._resume = configured.checkpoint.after if configured.checkpoint and not self._client_stream else None
         self._serialize = serializer
-        writes = None if self._client_stream else serializer
-        self._on = channel._bind(lambda to: getattr(to, kind)(method, writes, deserializer))
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, None, deserializer))
 
     def __call__(  # type: ignore[override] # of either kind
         self,
@@ -57,9 +58,9 @@ class Streaming(grpc.aio.UnaryStreamMultiCallable, grpc.aio.StreamStreamMultiCal
         known = None if self._client_stream else request
         run = AioRun(self._channel, self._method, self._policy, timeout, metadata, request=known, resumable=resumable)
         if self._client_stream:
-            request = Replay(request, self._serialize, self._policy.buffer, run.machine.committed)
+            request = run.stream = Replay(request, self._serialize, self._policy.buffer, run.machine.committed)
         rest = {"credentials": credentials, "wait_for_ready": wait_for_ready, "compression": compression}
-        return AnswerStream(run, self._on, request, rest, self._resume, self._silence)
+        return AnswerStream(run, self._on, request, self._serialize, rest, self._resume, self._silence)
 
 
 class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type: ignore[type-arg]
@@ -70,6 +71,7 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         run: AioRun,
         on: Mapping[str, Any],
         request: Any,
+        serialize: Callable[[Any], bytes] | None,
         rest: dict[str, Any],
         resume: Callable[[Any, Any], Any] | None,
         silence: float | None,
@@ -77,19 +79,22 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         self._run = run
         self._on = on
         self._request = self._first_request = request
+        self._serialize = serialize
         self._rest = rest
         self._resume = resume
         self._silence = silence
         self._number = 0
         self._attempt: Any = None
+        self._status: FirstStatus | None = None
         self._in_flight = False
         self._finish: Finish | None = None
-        self._error: grpc.RpcError | None = None
+        self._error: CallError | None = None
         self._over = asyncio.Event()
         self._callbacks: list[Callable[[Any], None]] = []
         self._begun = asyncio.Event()
         if not run.begins_later(self._begin):
             self._begin()
+            refuse_mistake(self._error)
 
     def _begin(self) -> None:
         if self._finish is None:  # it may have been cancelled meanwhile
@@ -112,8 +117,8 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
             except TimeoutError:
                 self._attempt.cancel()
                 await self._ended(Outcome(Code.DEADLINE_EXCEEDED, Evidence.LOST, f"no message for {self._silence:g} s"))
-            except grpc.RpcError as error:
-                await self._ended(outcome_of(error), error)
+            except grpc.RpcError:
+                await self._end_of_attempt()
             except asyncio.CancelledError:
                 await self._broken_off()
             else:
@@ -135,16 +140,13 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
                 raise
 
     async def _end_of_attempt(self) -> None:
-        """Its messages are all read: how did it end?"""
-        code = await self._attempt.code()
+        """It has no more messages: how did it end?"""
+        assert self._status is not None
+        await self._attempt.code()  # until it is known
         if self._run.channel._reads_reports:
             self._run.reported(self._number, await self._attempt.trailing_metadata())
-        if code is grpc.StatusCode.OK:
-            await self._ended(OK)
-            return
-        trailing, details = await self._attempt.trailing_metadata(), await self._attempt.details()
-        error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details)
-        await self._ended(outcome_of(error), error)
+        error = self._status.error()
+        await self._ended(OK if error is None else outcome_of(error), error)
 
     async def _broken_off(self) -> None:
         """The reader was cancelled, or the attempt under it (by close or cancel)."""
@@ -188,19 +190,28 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         self._number, self._in_flight = start.attempt, True
         on = self._on[start.endpoint.address]
         try:
-            self._attempt = on(of(self._request), timeout=start.timeout, metadata=sent, **self._rest)
+            request = self._serialized()
+        except Exception as problem:  # grpc.aio would send an empty message in its place
+            self._perform(self._told(NOT_SERIALIZED))
+            assert self._error is not None
+            self._error.__cause__ = problem
+            return
+        try:
+            self._attempt = on(request, timeout=start.timeout, metadata=sent, **self._rest)
         except BaseException:
             self._in_flight = False
             self._run.broken_off(start.attempt)
             raise
+        self._status = FirstStatus(self._attempt)
+
+    def _serialized(self) -> Any:
+        """What one attempt sends."""
+        if self._serialize is None or isinstance(self._request, Replay):
+            return of(self._request)
+        return self._serialize(self._request)
 
     def _close(self, finish: Finish) -> None:
-        error = self._run.ended(finish)
-        if isinstance(self._request, Replay):
-            self._request.close()
-            if error is not None:
-                error.__cause__ = self._request.problem
-        self._finish, self._error = finish, error
+        self._finish, self._error = finish, self._run.ended(finish)
         self._over.set()
         callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:

@@ -50,7 +50,7 @@ class Run:
     """One call under way: its machine, its errors so far, and what the observer is told about it."""
 
     error: type[CallError] = CallError
-    __slots__ = ("_addresses", "_errors", "channel", "id", "machine", "metadata", "method", "tried")
+    __slots__ = ("_addresses", "_errors", "channel", "id", "machine", "metadata", "method", "stream", "tried")
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class Run:
         self.metadata = _with_key(metadata) if policy.idempotency_key else metadata
         key = None if channel._key_of is None else channel._key_of(request, self.metadata)
         self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
+        self.stream: Any = None  # the client stream (a Replay), if there is one
         self.tried: list[Tried] = []
         self.id = next(_ids) if channel._observer is not None else 0
         self._addresses: dict[int, str] = {}  # of each attempt
@@ -111,14 +112,18 @@ class Run:
         return sent
 
     def finished(self, attempt: int, outcome: Outcome, error: Any = None) -> list[Action]:
+        problem = None if outcome is OK or self.stream is None else self.stream.problem
+        if problem is not None:  # our own side ended the attempt, and no server is to blame
+            outcome = Outcome(Code.UNKNOWN, Evidence.LOST, f"the stream of requests raised {problem!r}")
         if outcome is not OK:
             self.tried.append(Tried(self._addresses[attempt], outcome))
             self._errors[attempt] = error
         now = _now()
         with self.channel._lock:
-            if outcome.code is Code.CANCELLED and self.channel._closed.is_set():
-                actions = self.machine.cancelled(now)[-1:]  # close() ended the attempts; none is left to cancel
-                self.machine.finished(attempt, outcome, now)
+            if problem is not None or (outcome.code is Code.CANCELLED and self.channel._closed.is_set()):
+                # close() ended the attempts, or a mistake of the caller's own; none is left to cancel.
+                actions: list[Action] = [Finish(attempt, outcome)] if self.machine.cancelled(now) else []
+                self.machine.finished(attempt, BROKEN_OFF, now)
             else:
                 actions = self.machine.finished(attempt, outcome, now)
         if self.channel._pool.drained:
@@ -139,9 +144,14 @@ class Run:
         """Notes the end of the call and returns the error to raise, if any."""
         if self.channel._observer is not None:
             self.channel._tell(CallEnded(self.id, _now(), self.machine.attempts, finish.outcome))
+        if self.stream is not None:
+            self.stream.close()
         if finish.outcome is OK:
             return None
-        return self.error(self.method, finish.outcome, self.tried, self._errors.get(finish.attempt))
+        error = self.error(self.method, finish.outcome, self.tried, self._errors.get(finish.attempt))
+        if self.stream is not None:
+            error.__cause__ = self.stream.problem
+        return error
 
     def over(self, actions: list[Action]) -> None:
         """Notes the end of the call, if it is among `actions`: nobody is left to perform them."""
@@ -154,6 +164,12 @@ class Run:
         self.cancelled()
         self.finished(attempt, BROKEN_OFF)
         return self.ended(Finish(attempt, BROKEN_OFF))
+
+
+def refuse_mistake(error: CallError | None) -> None:
+    """Raises the error of a request that cannot be serialized: it is the caller's own, and told at once, as grpc does."""
+    if error is not None and error.outcome.code is Code.INTERNAL and error.outcome.ours:
+        raise error
 
 
 def _with_key(metadata: Any) -> Any:
@@ -286,6 +302,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._outcome: Outcome | None = None
         self._error: CallError | None = None
         self._perform(run.begin())
+        refuse_mistake(self._error)
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
@@ -303,6 +320,9 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         sent = self._run.started(start)
         try:
             attempt = self._on[start.endpoint.address].future(of(self._request), start.timeout, sent, *self._rest)
+        except grpc.RpcError as error:  # a request that cannot be serialized: grpc says so at once
+            self._perform(self._run.finished(start.attempt, outcome_of(error), error))
+            return
         except BaseException:
             self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
             if self._run.channel._closed.is_set():

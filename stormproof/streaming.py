@@ -19,7 +19,7 @@ import grpc
 from stormproof.core.call import Action, Cancel, Finish, Start
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
-from stormproof.driver import BROKEN_OFF, Run, UnaryUnary
+from stormproof.driver import BROKEN_OFF, Run, UnaryUnary, refuse_mistake
 from stormproof.errors import CallError
 from stormproof.observer import Sent
 from stormproof.replay import Replay, of
@@ -51,6 +51,8 @@ class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):  # type: ignore[ty
 
     def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
         super().__init__(channel, method, None, deserializer, registered)
+        # One stream cannot be read by two attempts at once.
+        self._policy = replace(self._policy, idempotent=self._policy.repeatable, hedge=None)
         self._serialize = serializer
 
     def _request(self, run: Run, request: Any) -> Any:
@@ -93,12 +95,13 @@ class Streaming(grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable): 
         return AnswerStream(run, self._on, request, rest, self._resume, self._silence)
 
 
-def _replay(run: Run, source: Any, serialize: Any, bound: int) -> Replay:
+def _replay(run: Run, source: Any, serialize: Any, bound: int) -> Any:
     def outgrown() -> None:
         with run.channel._lock:
             run.machine.committed()
 
-    return Replay(source, serialize, bound, outgrown)
+    run.stream = Replay(source, serialize, bound, outgrown)
+    return run.stream
 
 
 class _Flight:
@@ -147,26 +150,28 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         self._first_request = request
         self._attempt: Any = None
         self._flight: _Flight | None = None
-        self._heard = _now()  # when the last message came, or the attempt began
-        self._silent = False
+        self._waiting: float | None = None  # since when the reader waits for a message
+        self._silent: Any = None  # the attempt that was ended for its silence
         self._ending = threading.Condition()
         self._finish: Finish | None = None
         self._error: CallError | None = None
         self._callbacks: list[Callable[[], None]] = []
         self._perform(run.begin())
+        refuse_mistake(self._error)
 
     def __iter__(self) -> AnswerStream:
         return self
 
     def __next__(self) -> Any:
         while self._finish is None:
+            self._waiting = _now()
             try:
                 message = next(self._attempt)
             except StopIteration:
                 self._ended(OK, None)
             except grpc.RpcError as error:
                 outcome = outcome_of(error)
-                if self._silent and outcome.code is Code.CANCELLED:
+                if self._silent is self._attempt and outcome.code is Code.CANCELLED:
                     outcome = Outcome(Code.DEADLINE_EXCEEDED, Evidence.LOST, f"no message for {self._silence:g} s")
                 self._ended(outcome, error)
             else:
@@ -177,7 +182,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         raise StopIteration
 
     def _arrived(self, message: Any) -> None:
-        self._heard = _now()
+        self._waiting = None
         with self._run.channel._lock:
             self._run.machine.progressed()
         if self._resume is not None:
@@ -190,6 +195,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
     def _ended(self, outcome: Outcome, error: Any) -> None:
         """The attempt is over; returns once the next one is under way, or the call is over."""
         assert self._flight is not None
+        self._waiting = None
         if self._run.channel._reads_reports:
             self._flight.reported(self._attempt.trailing_metadata())
         actions = self._flight.ended(outcome, error)
@@ -217,6 +223,9 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         self._flight = flight = _Flight(self._run, start.attempt)
         try:
             self._attempt = self._on[start.endpoint.address](of(self._request), start.timeout, sent, *self._rest)
+        except grpc.RpcError as error:  # a request that cannot be serialized: grpc says so at once
+            self._perform(flight.ended(outcome_of(error), error))
+            return
         except BaseException:
             flight.told = True
             self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
@@ -226,24 +235,30 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         # The reader tells how the attempt ended, unless there is none any more: the stream was cancelled or dropped.
         this = weakref.ref(self)
         self._attempt.add_callback(lambda: flight.left() if (stream := this()) is None or stream._finish else None)
-        if self._silence is not None:
-            self._heard, self._silent = _now(), False
+        if self._finish is not None:  # cancelled while it was being started
+            self._attempt.cancel()
+        elif self._silence is not None:
             self._watch(self._attempt)
 
     def _watch(self, attempt: Any) -> None:
-        """Ends `attempt` once it has been silent for too long."""
+        """Ends `attempt` once its reader has waited for too long; the time that the reader takes itself is no silence."""
         assert self._silence is not None
         if attempt is not self._attempt or self._finish is not None:
             return
-        if _now() >= self._heard + self._silence:
-            self._silent = True
+        now, waiting = _now(), self._waiting
+        if waiting is not None and now >= waiting + self._silence:
+            self._silent = attempt
             attempt.cancel()
-        else:
-            self._run.channel._timers.at(self._heard + self._silence, lambda: self._watch(attempt))
+            return
+        this = weakref.ref(self)  # a stream that nobody reads any more must not be kept by its own watch
+
+        def again() -> None:
+            if (stream := this()) is not None:
+                stream._watch(attempt)
+
+        self._run.channel._timers.at((now if waiting is None else waiting) + self._silence, again)
 
     def _close(self, finish: Finish, error: CallError | None) -> None:
-        if error is not None and isinstance(self._request, Replay):
-            error.__cause__ = self._request.problem
         with self._ending:
             self._finish = finish
             self._error = error
@@ -262,6 +277,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         if self._finish is not None:
             return False
         self._perform(self._run.cancelled())
+        self._attempt.cancel()  # also one that the reader has just started
         return True
 
     def add_callback(self, callback: Callable[[], None]) -> bool:

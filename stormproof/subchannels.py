@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc
@@ -35,11 +35,14 @@ OPTIONS: tuple[tuple[str, object], ...] = (
 _BROKEN = re.compile(
     r"Stream removed|Socket closed|Connection reset|Broken pipe|Connection aborted|Endpoint closing|Transport closed"
     r"|GOAWAY|RST_STREAM|keepalive|ping timeout|recvmsg|sendmsg|Connection timed out|No route to host"
+    r"|^Cancelling all calls$"  # a server whose grace is over breaks off what it is in the midst of
 )
-#: grpc.aio's own words for a write that failed because the stream had broken already; the real status is lost then.
+#: grpc.aio's own words for a write that failed because the stream had ended already: see `FirstStatus`.
 _WRITE_FAILED = "Internal error from Core"
 _NO_CONNECTION = "failed to connect to all addresses"
-_NOT_SERIALIZED = "Exception serializing request"
+_UNSERIALIZABLE = "Exception serializing request"
+#: How an attempt ends whose request cannot be serialized, in grpc's words.
+NOT_SERIALIZED = Outcome(Code.INTERNAL, Evidence.NEVER_SENT, f"{_UNSERIALIZABLE}!")
 _UNANSWERED = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
 PUSHBACK = "grpc-retry-pushback-ms"
 
@@ -114,10 +117,47 @@ def outcome_of(error: Any) -> Outcome:
     return Outcome(code, _evidence(code, message), message, _pushback(error))
 
 
+class FirstStatus:
+    """How an attempt of grpc.aio ended, by its first word.
+
+    Where a server answers while it is still written to, grpc.aio (1.85.1) soon puts "Internal error from Core" in place
+    of that answer, because the write failed.
+    """
+
+    def __init__(self, attempt: Any) -> None:
+        self._attempt = attempt
+        self._first: grpc.aio.AioRpcError | None = None
+        attempt.add_done_callback(self._note)
+
+    def _note(self, attempt: Any) -> None:
+        self._first = _status(attempt)
+
+    def error(self) -> grpc.aio.AioRpcError | None:
+        """The error of the attempt, which has ended; None if it went well."""
+        last = _status(self._attempt)
+        return self._first if last is not None and last.details() == _WRITE_FAILED else last
+
+
+def _status(attempt: Any) -> grpc.aio.AioRpcError | None:
+    code, details, trailing = (_known(ask()) for ask in (attempt.code, attempt.details, attempt.trailing_metadata))
+    if code is grpc.StatusCode.OK:
+        return None
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing or grpc.aio.Metadata(), details)
+
+
+def _known(word: Coroutine[Any, Any, Any]) -> Any:
+    """What a coroutine gives that has nothing to wait for."""
+    try:
+        word.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("grpc.aio said that the call is over, and does not know how")
+
+
 def _evidence(code: Code, message: str) -> Evidence:
     if code is Code.UNAVAILABLE and message.startswith(_NO_CONNECTION):
         return Evidence.NEVER_SENT
-    if code is Code.INTERNAL and message.startswith(_NOT_SERIALIZED):
+    if code is Code.INTERNAL and message.startswith(_UNSERIALIZABLE):
         return Evidence.NEVER_SENT
     if code in _UNANSWERED or message == _WRITE_FAILED or _BROKEN.search(message):
         return Evidence.LOST

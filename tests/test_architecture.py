@@ -117,6 +117,7 @@ RULES = (
             "stormproof/subchannels.py",
             "stormproof/aio*.py",
             "stormproof/shared.py",  # the lock and the clock of all drivers
+            "stormproof/replay.py",  # attempts wait in it for the caller's next request
             "stormproof/timers.py",
             "stormproof/resolver.py",  # asks, in a thread of its own, what may block
             "stormproof/health_checks.py",

@@ -106,11 +106,14 @@ class Threads:
     def start(self, name: str, **options: Any) -> Any:
         return self._stub.SayHello.future(named(name), **options)
 
+    def stream(self, method: str, request: Any, **options: Any) -> Any:
+        return getattr(self._stub, method)(request, **options)
+
     def each(self, name: str, **options: Any) -> Any:
-        return self._stub.SayHelloToEach(named(name), **options)
+        return self.stream("SayHelloToEach", named(name), **options)
 
     def chat(self, requests: Any, **options: Any) -> Any:
-        return self._stub.Chat(requests, **options)
+        return self.stream("Chat", requests, **options)
 
     def all(self, requests: Any, **options: Any) -> str:
         return self._stub.SayHelloToAll(requests, **options).message
@@ -150,11 +153,14 @@ class Asyncio:
     async def _begin(self, method: str, argument: Any, options: dict[str, Any]) -> Any:
         return getattr(self._stub, method)(argument, **options)
 
+    def stream(self, method: str, request: Any, **options: Any) -> Reader:
+        return Reader(self, self._do(self._begin(method, request, options)))
+
     def each(self, name: str, **options: Any) -> Reader:
-        return Reader(self, self._do(self._begin("SayHelloToEach", named(name), options)))
+        return self.stream("SayHelloToEach", named(name), **options)
 
     def chat(self, requests: Any, **options: Any) -> Reader:
-        return Reader(self, self._do(self._begin("Chat", requests, options)))
+        return self.stream("Chat", requests, **options)
 
     async def _all(self, requests: Any, options: dict[str, Any]) -> Any:
         return await self._stub.SayHelloToAll(requests, **options)

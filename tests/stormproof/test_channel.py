@@ -27,6 +27,7 @@ from stormproof import (
     Retry,
     RoundRobin,
 )
+from stormproof.core.breaker import State
 from stormproof.observer import AttemptBegan
 from stormproof.subchannels import outcome_of
 
@@ -118,6 +119,33 @@ def test_a_server_killed_in_the_middle_of_a_call_is_no_proof_of_anything():
     assert (error.outcome.code, error.outcome.evidence) == (Code.UNAVAILABLE, Evidence.LOST)
     assert error.may_have_happened
     assert "call again only if doing it twice is harmless" in str(error)
+
+
+def test_a_server_whose_grace_is_over_is_no_proof_of_anything(three):
+    """It stops with a call in hand, in words that look like a refusal: LOST, so that only idempotent work is repeated."""
+    with Channel(three.addresses, policy=Policy(timeout=10.0)) as channel:
+        call = hello_pb2_grpc.HelloStub(channel).SayHello.future(named("hang"))
+        until(lambda: any(greeter.metadata for greeter in three.greeters), "the call to arrive")
+        hit = next(index for index, greeter in enumerate(three.greeters) if greeter.metadata)
+        three.servers[hit].stop(0)
+        error = call.exception(5)
+    assert (error.outcome.code, error.outcome.evidence) == (Code.UNAVAILABLE, Evidence.LOST)
+    assert (error.attempts, error.may_have_happened) == (1, True)
+
+
+@pytest.mark.parametrize("how", ["blocking", "future"])
+def test_a_request_that_cannot_be_serialized_is_its_callers_mistake(three, how):
+    """INTERNAL, as with grpc, at once, with the word that nothing was done; nobody is called, blamed or left in flight."""
+    with Channel(three.addresses) as channel:
+        method = hello_pb2_grpc.HelloStub(channel).SayHello
+        for _ in range(6):
+            with pytest.raises(CallError, match="Exception serializing request!") as caught:
+                method("no message") if how == "blocking" else method.future("no message")
+        assert (caught.value.outcome.code, caught.value.outcome.evidence) == (Code.INTERNAL, Evidence.NEVER_SENT)
+        assert (caught.value.attempts, caught.value.may_have_happened) == (1, False)
+        assert all(member.in_flight == 0 for member in channel._pool.members)
+        assert all(member.breaker.state is State.CLOSED for member in channel._pool.members)
+    assert [greeter.metadata for greeter in three.greeters] == [[], [], []]
 
 
 @pytest.mark.parametrize("how", ["blocking", "future"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import threading
 import time
 from concurrent import futures
@@ -13,8 +14,21 @@ import pytest
 from greeters import DRIVERS, calling, closed_port, named, until
 
 from protos import hello_pb2, hello_pb2_grpc
-from stormproof import Backoff, CallError, Channel, Checkpoint, Endpoint, Policy, Retry, RetryBudget
+from stormproof import (
+    Backoff,
+    CallError,
+    Channel,
+    Checkpoint,
+    Code,
+    Endpoint,
+    Evidence,
+    Hedge,
+    Policy,
+    Retry,
+    RetryBudget,
+)
 from stormproof.aio import Channel as AioChannel
+from stormproof.core.breaker import State
 
 EACH = "/hello.Hello/SayHelloToEach"
 AT_ONCE = Retry(attempts=3, backoff=Backoff(base=0.0))
@@ -23,9 +37,10 @@ AT_ONCE = Retry(attempts=3, backoff=Backoff(base=0.0))
 class Counter(hello_pb2_grpc.HelloServicer):
     """SayHelloToEach("FROM..TO") counts; it breaks after each of the numbers in `cuts`, once for each. Others echo."""
 
-    def __init__(self, cuts, before: int) -> None:
+    def __init__(self, cuts, before: int, pause: float) -> None:
         self._cuts = cuts
         self._before = before  # calls that fail before their first message
+        self._pause = pause  # seconds between two messages
         self._lock = threading.Lock()
         self.calls = 0
         self.received: list[list[str]] = []
@@ -47,6 +62,7 @@ class Counter(hello_pb2_grpc.HelloServicer):
                 self._cuts.discard(number)
             if cut:
                 context.abort(grpc.StatusCode.UNAVAILABLE, f"broke after {number}")
+            time.sleep(self._pause)
         if request.name == "1..0":
             time.sleep(20)
 
@@ -61,6 +77,7 @@ class Counter(hello_pb2_grpc.HelloServicer):
 
     def Chat(self, request_iterator, context):  # noqa: N802
         if self._fails():
+            time.sleep(self._pause)
             context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
         for request in request_iterator:
             yield hello_pb2.HelloReply(message=request.name.upper())
@@ -68,11 +85,11 @@ class Counter(hello_pb2_grpc.HelloServicer):
 
 @pytest.fixture
 def serving():
-    """Starts counters that share `cuts` and failures; gives their servicer and addresses."""
+    """Starts counters that share `cuts` and failures; gives their servicer and addresses (and keeps them in `servers`)."""
     servers = []
 
-    def start(*, cuts=(), before=0, count=3):
-        counter, addresses = Counter(set(cuts), before), []
+    def start(*, cuts=(), before=0, count=3, pause=0.0):
+        counter, addresses = Counter(set(cuts), before, pause), []
         for _ in range(count):
             server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
             hello_pb2_grpc.add_HelloServicer_to_server(counter, server)
@@ -81,6 +98,7 @@ def serving():
             servers.append(server)
         return counter, addresses
 
+    start.servers = servers
     yield start
     for server in servers:
         server.stop(0)
@@ -177,20 +195,121 @@ def test_a_client_stream_that_outgrew_its_buffer_is_not_sent_again(driver, servi
 
 @pytest.mark.guarantee(107)
 def test_a_client_streams_own_mistake_surfaces_with_its_cause(driver, serving):
-    """An iterator of the caller's that raises ends the call, once, and the counters are right."""
+    """An iterator of the caller's that raises ends the call: it is not tried again, and no server is blamed for it."""
     counter, addresses = serving()
 
     def broken():
         yield named("a")
         raise RuntimeError("my own mistake")
 
+    with calling(driver, addresses, policy=Policy(idempotent=True, retry=Retry(on={Code.UNKNOWN}))) as client:
+        for _ in range(18):  # five failures in a row would eject a server
+            with pytest.raises(CallError, match="the stream of requests raised RuntimeError") as caught:
+                list(client.chat(broken()))
+            assert str(caught.value.__cause__) == "my own mistake"
+            assert (caught.value.outcome.code, caught.value.outcome.evidence) == (Code.UNKNOWN, Evidence.LOST)
+            assert caught.value.attempts == 1
+        assert all(member.breaker.state is State.CLOSED for member in client.channel._pool.members)
+    assert counter.calls <= 18
+
+
+@pytest.mark.parametrize("how", ["blocking", "future"])
+def test_a_mistake_in_an_upload_surfaces_with_its_cause(serving, how):
+    """Likewise where the answer is a single message; a message that cannot be serialized is such a mistake."""
+    _, addresses = serving()
+    with Channel(addresses) as channel:
+        upload = hello_pb2_grpc.HelloStub(channel).SayHelloToAll
+        source = iter([named("a"), "no message"])
+        with pytest.raises(CallError, match="the stream of requests raised TypeError") as caught:
+            upload(source) if how == "blocking" else upload.future(source).result(5)
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert (caught.value.attempts, caught.value.may_have_happened) == (1, True)
+
+
+def test_a_request_of_a_stream_that_cannot_be_serialized_is_its_callers_mistake(driver, serving):
+    """INTERNAL, at once, nothing was done: as with a blocking call. grpc.aio by itself would send an empty message."""
+    counter, addresses = serving()
     with calling(driver, addresses) as client:
-        replies = client.chat(broken())
-        with pytest.raises(CallError) as caught:
-            list(replies)
-        assert str(caught.value.__cause__) == "my own mistake"
-        until(lambda: all(m.in_flight == 0 for m in client.channel._pool.members), "the attempt let go")
-    assert counter.calls <= 1
+        for _ in range(6):
+            with pytest.raises(CallError, match="Exception serializing request!") as caught:
+                client.stream("SayHelloToEach", "no message")
+        assert (caught.value.outcome.code, caught.value.outcome.evidence) == (Code.INTERNAL, Evidence.NEVER_SENT)
+        assert (caught.value.attempts, caught.value.may_have_happened) == (1, False)
+        assert all(member.breaker.state is State.CLOSED for member in client.channel._pool.members)
+    assert counter.calls == 0
+
+
+def test_a_resume_whose_request_cannot_be_serialized_ends_the_stream(driver, serving):
+    """The messages so far are read; then the mistake is told, and it stays the end of the stream."""
+    _, addresses = serving(cuts=[2])
+    policy = Policy(retry=AT_ONCE, checkpoint=Checkpoint(resume=lambda *_: "no message"))
+    with calling(driver, addresses, methods={EACH: policy}) as client:
+        replies = client.each("1..9")
+        assert [next(replies).message, next(replies).message] == ["1", "2"]
+        for _ in range(2):
+            with pytest.raises(CallError, match="Exception serializing request!"):
+                next(replies)
+        assert replies.code() is grpc.StatusCode.INTERNAL
+
+
+def test_a_conversation_whose_requests_wait_for_replies_is_begun_elsewhere(driver, serving):
+    """The first attempt fails while the caller's iterator waits for the reply to its first request; the second brings it."""
+    counter, addresses = serving(before=1, pause=0.1)
+    replied = threading.Event()
+
+    def asking():
+        yield named("a")
+        assert replied.wait(5), "no reply to the first request"
+        yield named("b")
+
+    async def asking_in_a_loop():
+        requests = asking()
+        yield next(requests)
+        yield await asyncio.to_thread(next, requests)
+
+    with calling(driver, addresses, policy=Policy(idempotent=True, retry=AT_ONCE)) as client:
+        replies = client.chat(asking() if driver == "threads" else asking_in_a_loop())
+        assert next(replies).message == "A"
+        replied.set()
+        assert [reply.message for reply in replies] == ["B"]
+    assert counter.calls == 2
+
+
+def test_the_answer_of_a_server_that_is_still_written_to_is_heard(driver, serving):
+    """Refused while requests are under way, the caller gets the server's own word (grpc.aio mostly loses it)."""
+    _, addresses = serving(before=100)
+    with calling(driver, addresses, policy=Policy(retry=None), failover=None) as client:
+        for _ in range(25):
+            with pytest.raises(CallError) as caught:
+                list(client.chat(iter([named("x" * 100)] * 20)))
+            assert caught.value.outcome.message == "not yet"
+            assert (caught.value.outcome.evidence, caught.value.may_have_happened) == (Evidence.ANSWERED, False)
+
+
+def test_an_upload_is_never_hedged(serving):
+    """Two attempts cannot read one stream: each server that answers has got all of it."""
+    counter, addresses = serving()
+
+    def slowly():
+        for name in "abcd":
+            yield named(name)
+            time.sleep(0.02)
+
+    with Channel(addresses, policy=Policy(hedge=Hedge(after=0.01))) as channel:
+        assert hello_pb2_grpc.HelloStub(channel).SayHelloToAll(slowly()).message == "a b c d"
+    assert counter.received == [["a", "b", "c", "d"]]
+
+
+def test_a_stream_goes_on_elsewhere_when_its_servers_grace_is_over(driver, serving):
+    """A server stops, and gives its calls less time than they need."""
+    counter, addresses = serving(pause=0.01)
+    with calling(driver, addresses, methods={EACH: RESUMING}) as client:
+        replies = client.each("1..60")
+        first = numbers(itertools.islice(replies, 5))
+        (hit,) = [index for index, member in enumerate(client.channel._pool.members) if member.in_flight]
+        serving.servers[hit].stop(0.05)
+        assert first + numbers(replies) == list(range(1, 61))
+    assert counter.calls == 2
 
 
 def test_a_silent_stream_is_left_after_its_limit(driver, serving):
@@ -203,6 +322,17 @@ def test_a_silent_stream_is_left_after_its_limit(driver, serving):
             list(client.each("1..0"))
         assert 0.2 <= time.monotonic() - began < 5.0
     assert (caught.value.code(), caught.value.attempts) == (grpc.StatusCode.DEADLINE_EXCEEDED, 2)
+
+
+def test_a_reader_that_takes_its_time_is_no_silence(driver, serving):
+    """The caller is busy with the first message for longer than attempt_timeout, while the server sends on."""
+    counter, addresses = serving(pause=0.03)
+    with calling(driver, addresses, policy=Policy(attempt_timeout=0.2)) as client:
+        replies = client.each("1..20")
+        assert next(replies).message == "1"
+        time.sleep(0.4)
+        assert numbers(replies) == list(range(2, 21))
+    assert counter.calls == 1
 
 
 def test_the_channels_timeout_does_not_cut_streams_short(driver, serving):
@@ -237,10 +367,36 @@ def test_a_stream_can_be_cancelled_by_another_thread(driver, serving):
         until(lambda: all(m.in_flight == 0 for m in client.channel._pool.members), "the attempt let go")
 
 
-def test_a_stream_that_is_dropped_is_taken_off_the_books(serving):
+def test_a_stream_that_is_cancelled_while_an_attempt_starts_leaves_none_behind(serving):
+    """The second attempt is just being started when another thread cancels: it is cancelled, too."""
+    _, addresses = serving(before=1)
+    with Channel(addresses, policy=Policy(idempotent=True, retry=AT_ONCE)) as channel:
+        replies = hello_pb2_grpc.HelloStub(channel).SayHelloToEach(named("1..0"))
+        started = []
+
+        def start(address, made):
+            def starting(*arguments):
+                assert replies.cancel()
+                started.append(made(*arguments))
+                return started[0]
+
+            replies._on[address] = starting
+
+        for address in addresses:
+            start(address, replies._on[address])
+        with pytest.raises(CallError) as caught:
+            next(replies)
+        assert caught.value.code() is grpc.StatusCode.CANCELLED
+        until(started[0].done, "the attempt to end")
+        assert started[0].code() is grpc.StatusCode.CANCELLED
+        until(lambda: all(m.in_flight == 0 for m in channel._pool.members), "the attempt let go")
+
+
+@pytest.mark.parametrize("limit", [None, 0.05])
+def test_a_stream_that_is_dropped_is_taken_off_the_books(serving, limit):
     """Nobody reads on, nobody cancels: once it is collected, the next call finds nothing in flight."""
     _, addresses = serving()
-    with Channel(addresses) as channel:
+    with Channel(addresses, policy=Policy(attempt_timeout=limit)) as channel:
         stub = hello_pb2_grpc.HelloStub(channel)
         replies = stub.SayHelloToEach(named("1..9"))
         assert next(replies).message == "1"
@@ -276,6 +432,24 @@ def test_a_resume_that_raises_surfaces(driver, serving):
     with calling(driver, addresses, methods={EACH: policy}) as client:
         with pytest.raises(ZeroDivisionError):
             list(client.each("1..3"))
+
+
+def test_writing_to_a_stream_that_has_broken_ends_soon(serving):
+    """The server is through with a stream that outgrew its buffer: the writer is told, and the reader why."""
+    _, addresses = serving(before=1)
+
+    async def talk():
+        async with AioChannel(addresses, policy=Policy(buffer=10)) as channel:
+            chat = hello_pb2_grpc.HelloStub(channel).Chat()
+            with pytest.raises(asyncio.InvalidStateError, match="over, or broken"):  # noqa: PT012
+                while True:
+                    await asyncio.wait_for(chat.write(named("x" * 20)), 5)
+            with pytest.raises(CallError, match="not yet"):
+                await chat.read()
+            with pytest.raises(asyncio.InvalidStateError, match="over, or broken"):
+                await chat.write(named("y"))
+
+    asyncio.run(talk())
 
 
 def test_asyncio_streams_can_be_written_to(serving):
