@@ -39,7 +39,10 @@ def page() -> str:
     parts.append(_section("Balancers", "Who is called.", [getattr(stormproof, name) for name in shipped]))
     sources = [getattr(stormproof, name) for name in ("Dns", "File", "Polled", "Subset")]
     parts.append(_section("Resolvers", "Where endpoints come from.", sources))
-    configuration = ("Endpoint", "Policy", "Retry", "Backoff", "RetryBudget", "Failover")
+    configuration = (
+        "Endpoint", "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover", "HealthCheck",
+        "SlowStart", "LoadReports",
+    )  # fmt: skip
     parts.append(_section("Policies", "What a call may do.", [getattr(stormproof, name) for name in configuration]))
     return "\n".join(parts)
 
