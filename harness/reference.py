@@ -37,7 +37,7 @@ def page() -> str:
     parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often")))
     shipped = [getattr(stormproof, name) for name in ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma")]
     parts.append(_section("Balancers", "Who is called.", shipped))
-    configuration = ("Endpoint", "Policy", "Retry", "Backoff", "RetryBudget", "Failover")
+    configuration = ("Endpoint", "Policy", "Retry", "Backoff", "RetryBudget", "Failover", "Checkpoint")
     parts.append(_section("Policies", "What a call may do.", [getattr(stormproof, name) for name in configuration]))
     return "\n".join(parts)
 
