@@ -2,7 +2,8 @@
 # make test  set up, and run every test and every suite
 # make check style and types
 # make bench what a call, a pick and a commit cost, ours and theirs side by side
-.PHONY: run test check bench clean setup toxiproxy
+# make kills thousands of SIGKILLs of clients with a checkpoint, at random moments
+.PHONY: run test check bench kills clean setup toxiproxy
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,6 +22,9 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/client_cost.py
+
+kills: setup
+	$(BIN)/python benchmarks/kill_points.py
 
 setup: $(STAMP)
 

@@ -6,7 +6,7 @@ Commits wait for the disk in a thread, beside the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -28,7 +28,7 @@ def checkpointed_stream(
     name: str,
     every: int = 100,
     fingerprint: str = "",
-) -> AsyncIterator[tuple[Message, Mark]]:
+) -> AsyncGenerator[tuple[Message, Mark], None]:
     """`stormproof.checkpointed_stream` for asyncio: `async for` over it; the arguments and promises are the same.
 
     `call` is the method of an asyncio stub, or any function of one request that returns an async iterator. If the loop
@@ -39,7 +39,7 @@ def checkpointed_stream(
     return _stream(stream)
 
 
-async def _stream(stream: Stream) -> AsyncIterator[tuple[Any, Mark]]:
+async def _stream(stream: Stream) -> AsyncGenerator[tuple[Any, Mark], None]:
     with stream.running() as ledger:
         if ledger.was.finished:
             return

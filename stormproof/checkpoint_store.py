@@ -191,7 +191,8 @@ def _salvage(path: Path) -> str:
                 for record in found(data):
                     if record.name not in last or last[record.name].number < record.number:
                         last[record.name] = record
-    there = [(record.name, record.progress) for record in last.values() if record.progress is not None]
+    latest = sorted(last.values(), reverse=True, key=lambda record: record.number)
+    there = [(record.name, record.progress) for record in latest if record.progress is not None]
     if not there:
         return "; no checkpoint can be read in it"
     told = ", ".join(_as_commit(name, progress) for name, progress in there[:_TOLD])

@@ -7,7 +7,7 @@ What is called, and when it is retried, is decided elsewhere. `stormproof.aio` h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
@@ -31,7 +31,7 @@ def checkpointed(
     name: str,
     every: int = 100,
     fingerprint: str = "",
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Calls `work(item, mark)` for each of `items` in order, from the last checkpoint of the batch `name` on.
 
     Yields the results, each at least once over all runs: a result counts as taken when the next one is asked
@@ -70,7 +70,7 @@ def checkpointed_stream(
     name: str,
     every: int = 100,
     fingerprint: str = "",
-) -> Iterator[tuple[Message, Mark]]:
+) -> Generator[tuple[Message, Mark], None, None]:
     """Reads the answers of `call(request)`, from the last checkpoint of the stream `name` on.
 
     `call` is the stub's method, or any function of one request that returns an iterator (`functools.partial` gives it
@@ -106,7 +106,7 @@ def _batch(
     name: str,
     every: int,
     fingerprint: str,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     with store._alone(name):
         ledger = _ledger(store, name, every, fingerprint, stream=False)
         try:
@@ -121,7 +121,7 @@ def _batch(
             store._keep(name, ledger.now)
 
 
-def _stream(stream: Stream) -> Iterator[tuple[Any, Mark]]:
+def _stream(stream: Stream) -> Generator[tuple[Any, Mark], None, None]:
     with stream.running() as ledger:
         if ledger.was.finished:
             return

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -107,6 +109,7 @@ from stormproof import (
     StoreInUse,
     Subset,
     checkpointed,
+    checkpointed_stream,
     from_service_config,
 )
 from stormproof.core.eligible import Eligible
@@ -343,6 +346,38 @@ def a_batch_that_survives(names: list[str], greet: Callable[[str, Mark], int]) -
         print("another process is at it")
     except CheckpointError as error:
         print(error)
+
+
+def page(request: GetRequest, cursor: int) -> GetRequest:
+    print(request)
+    return GetRequest(id=cursor)
+
+
+def number(reply: GetReply) -> int:
+    return len(reply.name)
+
+
+PAGES = Checkpoint(resume=page, cursor=number)
+
+
+def a_stream_that_survives(cart: CartStub, store: CheckpointStore) -> None:
+    tenant = partial(cart.Watch, metadata=(("tenant", "a"),))
+    first = GetRequest(id=0)
+    for reply, mark in checkpointed_stream(cart.Watch, first, checkpoint=PAGES, store=store, name="carts", every=10):
+        assert_type(reply, GetReply)
+        assert_type(mark, Mark)
+        print(mark.index, mark.key, mark.repeat, mark.metadata)
+    print(next(checkpointed_stream(tenant, first, checkpoint=PAGES, store=store, name="a", fingerprint="2026")))
+
+
+async def an_asyncio_stream_that_survives(cart: CartAsyncStub, store: CheckpointStore) -> None:
+    stream = stormproof.aio.checkpointed_stream(
+        cart.Watch, GetRequest(id=0), checkpoint=PAGES, store=store, name="carts", every=10
+    )
+    async with aclosing(stream):
+        async for reply, mark in stream:
+            assert_type(reply, GetReply)
+            assert_type(mark, Mark)
 
 
 FAULTS: list[Fault] = [

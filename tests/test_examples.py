@@ -79,6 +79,23 @@ def test_the_batch_goes_on_where_it_was_killed(port, tmp_path):
     assert example("batch.py", port, cwd=tmp_path) == []
 
 
+def test_the_listing_goes_on_where_it_was_killed(tmp_path):
+    """Killed after some guests and started again: none is missing, at most a hundred come again, and those are marked."""
+    command = [sys.executable, "-u", str(ROOT / "examples" / "listing.py")]
+    first = subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stdout=subprocess.PIPE, text=True)
+    said = [first.stdout.readline() for _ in range(350)]
+    first.kill()
+    said += first.communicate()[0].splitlines(keepends=True)
+    seen = {line.strip() for line in said if line.endswith("\n")}
+    again = example("listing.py", cwd=tmp_path)
+    fresh = {line for line in again if "perhaps" not in line}
+    assert seen & fresh == set()
+    listed = seen | {line.removesuffix(" (perhaps for the second time)") for line in again}
+    assert listed == {f"{number - 1}: guest {number}" for number in range(1, 1001)}
+    assert len(again) - len(fresh) <= 100
+    assert example("listing.py", cwd=tmp_path) == []
+
+
 def test_the_tests_by_hand_pass(tmp_path):
     """examples/test_checkout.py under plain pytest."""
     command = [

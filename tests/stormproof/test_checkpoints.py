@@ -100,7 +100,7 @@ def test_batches_of_one_store_do_not_mix(store: CheckpointStore) -> None:
     one = checkpointed("abc", Server(), store=store, name="one")
     two = checkpointed("xyz", Server(), store=store, name="two")
     assert [next(one), next(two), next(two), *one] == ["A", "X", "Y", "B", "C"]
-    two.close()  # type: ignore[attr-defined]
+    two.close()
     assert store.progress("one") == Progress(done=3, begun=3)
     assert store.progress("two") == Progress(done=1, begun=2)
     assert store.progress("three") is None
@@ -133,7 +133,7 @@ def test_a_consumer_that_stops_gets_the_result_in_its_hand_again(store: Checkpoi
     """Promise: a result is covered only when the next one is asked for, so none is lost with its consumer."""
     results = checkpointed("abcdef", Server(), store=store, name="b", every=100)
     assert [next(results), next(results), next(results)] == ["A", "B", "C"]
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert store.progress("b") == Progress(done=2, begun=3)
     server = Server()
     assert list(checkpointed("abcdef", server, store=store, name="b")) == ["C", "D", "E", "F"]
@@ -183,7 +183,7 @@ def test_a_run_with_shorter_stretches_still_marks_all_of_the_dead_long_one(store
     died(store, done=0, begun=4)
     results = checkpointed(range(6), on_disk(store), store=store, name="b", every=1)
     assert [next(results), next(results)] == [(0, 0, 4), (1, 1, 4)]
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     server = Server()
     list(checkpointed("abcdef", server, store=store, name="b", every=1))
     assert server.calls == [(1, True), (2, True), (3, True), (4, False), (5, False)]

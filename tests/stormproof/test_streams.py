@@ -114,18 +114,29 @@ def resume(request, last):
     return named(f"{int(last.message) + 1}..{request.name.split('..')[1]}")
 
 
-RESUMING = Policy(timeout=10.0, retry=AT_ONCE, checkpoint=Checkpoint(resume=resume))
+def resume_after(request, number):
+    """The same, for those who do not want to hand the whole message on."""
+    return named(f"{number + 1}..{request.name.split('..')[1]}")
+
+
+CHECKPOINTS = [
+    Checkpoint(resume=resume),
+    Checkpoint(resume=resume_after, cursor=lambda reply: int(reply.message)),
+]
 
 
 def numbers(replies) -> list[int]:
     return [int(reply.message) for reply in replies]
 
 
+@pytest.mark.guarantee(90)
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=["message", "cursor"])
 @pytest.mark.parametrize("cuts", [[1], [5], [10], [1, 2, 3], [3, 7, 9, 10], range(1, 11)], ids=str)
-def test_a_stream_cut_anywhere_yields_what_the_uncut_one_yields(driver, serving, cuts):
+def test_a_stream_cut_anywhere_yields_what_the_uncut_one_yields(driver, serving, cuts, checkpoint):
     """Broken after any messages and continued on another server: nothing lost, repeated or reordered."""
     counter, addresses = serving(cuts=cuts)
-    with calling(driver, addresses, methods={EACH: RESUMING}, failover=None, budget=RetryBudget.unlimited()) as client:
+    each = Policy(timeout=10.0, retry=AT_ONCE, checkpoint=checkpoint)
+    with calling(driver, addresses, methods={EACH: each}, failover=None, budget=RetryBudget.unlimited()) as client:
         assert numbers(client.each("1..10")) == list(range(1, 11))
     assert counter.calls == 1 + len(list(cuts))
 
@@ -425,10 +436,11 @@ def test_closing_the_channel_ends_streams_as_cancelled(driver, serving):
 
 
 @pytest.mark.guarantee(107)
-def test_a_resume_that_raises_surfaces(driver, serving):
+@pytest.mark.parametrize("broken", ["resume", "cursor"])
+def test_a_resume_that_raises_surfaces(driver, serving, broken):
     """A function of the user's that raises surfaces in the caller as it is."""
     _, addresses = serving()
-    policy = Policy(checkpoint=Checkpoint(resume=lambda *_: 1 / 0))
+    policy = Policy(checkpoint=Checkpoint(**{"resume": resume, broken: lambda *_: 1 / 0}))
     with calling(driver, addresses, methods={EACH: policy}) as client:
         with pytest.raises(ZeroDivisionError):
             list(client.each("1..3"))

@@ -9,7 +9,7 @@ from stormproof.core.budget import RetryBudget
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
 from stormproof.core.outcome import Code, Evidence, Outcome
-from stormproof.core.policy import Backoff, Policy, Retry
+from stormproof.core.policy import Backoff, Checkpoint, Policy, Retry
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,10 @@ from stormproof.core.policy import Backoff, Policy, Retry
         (lambda: Policy(timeout=10**400), "timeout must be a number"),
         (lambda: Backoff(base=-1), "base must be a number, from 0 to 1e.09 .seconds.; got -1"),
         (lambda: Backoff(multiplier=0.5), "multiplier must be a number, from 1 to 100"),
+        (
+            lambda: Checkpoint(resume="page", cursor="id"),
+            "resume must be a function of .request, cursor.; got 'page'; cursor must be a function of a message, or None",
+        ),
     ],
 )
 def test_bad_values_say_what_is_wrong(build, says):
