@@ -13,7 +13,7 @@ import suites.test_batch_client_killed as batch
 import suites.test_priority_tiers as tiers
 import suites.test_quiet_day as quiet
 import suites.test_slow_server as slow
-from faults import Errors, Kill, Latency, at, during, every, every_so_often, majority, named, one, some
+from faults import Drain, Errors, Kill, Latency, at, during, every, every_so_often, majority, named, one, some
 from harness import Available, Batch, Client, Closed, Fast, GrpcClient, Poisson, Scenario, Servers, Steady
 from harness.saboteurs import AlwaysFirst
 from harness.scenario import Plan
@@ -44,10 +44,11 @@ def test_json_names_classes_as_people_write_them():
         RetryBudget.unlimited(),
         Retry(on={Code.ABORTED, Code.UNAVAILABLE}),
         every_so_often(2.0, Errors(0.5), lasting=1.0, start=0, end=9, on=some(2)),
+        at(1.0, Drain(grace=0.5), on=every),
         [during(1, 2, Latency(0.1), on=target) for target in (one, majority, every, named("server-1"))],
         GrpcClient(timeout=1.0),
     ],
-    ids=["infinity", "sets", "timeline", "targets", "foreign"],
+    ids=["infinity", "sets", "timeline", "drain", "targets", "foreign"],
 )
 def test_odd_values_survive_json(value):
     """Infinite budgets, sets of codes, every target."""

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from faults import Blackhole, Kill
 from harness.saboteurs import AlwaysFirst
 from stormproof import Policy, Retry, RetryBudget
+from suites import test_every_kind as every_kind
 from suites.test_batch_client_killed import BATCH_CLIENT_KILLED
 from suites.test_black_hole import BLACK_HOLE
 from suites.test_errors_at_a_rate import ERRORS_AT_A_RATE
@@ -79,3 +81,22 @@ def test_a_suite_without_what_it_is_about_is_broken(run, what, scenario, guarant
     assert "again: stormproof replay --fleet=local --seed=" in message
     with pytest.raises(AssertionError, match=guarantee):
         result.check()
+
+
+@pytest.mark.servers(every_kind.SERVERS)
+@pytest.mark.parametrize(
+    ("lacks", "trouble", "method", "driver", "says"),
+    [
+        ({"checkpoint": None}, Kill(), "SayHelloToEach", "asyncio", "SayHelloToEach failed with UNAVAILABLE"),
+        ({"retry": None}, Kill(), "SayHelloToEach", "threads", "SayHelloToEach failed with UNAVAILABLE"),
+        ({"idempotent": False}, Blackhole(), "SayHelloToAll", "asyncio", "SayHelloToAll failed with DEADLINE_EXCEEDED"),
+    ],
+    ids=["checkpoint", "retry", "idempotence"],
+)
+def test_no_kind_of_call_outlives_what_its_policy_does_not_cover(
+    fleet, monkeypatch, lacks, trouble, method, driver, says
+):
+    """Each part of the policy is needed: without it the suite of all kinds says which call failed, and of what."""
+    monkeypatch.setattr(every_kind, "POLICY", replace(every_kind.POLICY, **lacks))
+    with pytest.raises(AssertionError, match=says):
+        every_kind.test_every_kind_of_call_outlives_every_trouble(fleet, trouble, method, driver)
