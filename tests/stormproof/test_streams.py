@@ -314,7 +314,9 @@ def test_an_upload_is_never_hedged(serving):
 def test_a_stream_goes_on_elsewhere_when_its_servers_grace_is_over(driver, serving):
     """A server stops, and gives its calls less time than they need."""
     counter, addresses = serving(pause=0.01)
-    with calling(driver, addresses, methods={EACH: RESUMING}) as client:
+    with calling(
+        driver, addresses, methods={EACH: Policy(timeout=10.0, retry=AT_ONCE, checkpoint=CHECKPOINTS[0])}
+    ) as client:
         replies = client.each("1..60")
         first = numbers(itertools.islice(replies, 5))
         (hit,) = [index for index, member in enumerate(client.channel._pool.members) if member.in_flight]
