@@ -7,6 +7,7 @@ endpoint's own grpc channel. A call made with `.future()` does the same from gRP
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import uuid
@@ -15,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from stormproof.core.call import Action, Call, Cancel, Finish, Start
+from stormproof.core.call import Action, Call, Cancel, Finish, Start, State
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.deadline import inherited
-from stormproof.errors import CallError, Tried
+from stormproof.errors import STATUS, CallError, Tried
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
 from stormproof.replay import of
 from stormproof.subchannels import outcome_of
@@ -32,6 +33,8 @@ PREVIOUS = "grpc-previous-rpc-attempts"
 KEY = "idempotency-key"
 #: An attempt that our own side broke off.
 BROKEN_OFF = Outcome(Code.CANCELLED, Evidence.NEVER_SENT, "the channel was closed")
+_NO_ERRORS: Mapping[int, Any] = {}
+_log = logging.getLogger(__name__)
 _now = time.monotonic
 
 
@@ -39,7 +42,7 @@ class Run:
     """One call under way: its machine, its errors so far, and what the observer is told about it."""
 
     error: type[CallError] = CallError
-    __slots__ = ("_addresses", "_errors", "channel", "id", "machine", "metadata", "method", "tried")
+    __slots__ = ("_errors", "channel", "id", "machine", "metadata", "method", "tried")
 
     def __init__(
         self,
@@ -55,10 +58,9 @@ class Run:
         self.method = method
         self.metadata = _with_key(metadata) if policy.idempotency_key else metadata
         self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable)
-        self.tried: list[Tried] = []
+        self.tried: tuple[Tried, ...] = ()
         self.id = next(channel._ids) if channel._observer is not None else 0
-        self._addresses: dict[int, str] = {}  # of each attempt
-        self._errors: dict[int, Any] = {}  # what gRPC raised for an attempt
+        self._errors = _NO_ERRORS  # what gRPC raised for an attempt
 
     def begin(self) -> list[Action]:
         while self.channel._abandoned:
@@ -72,8 +74,7 @@ class Run:
         return actions
 
     def started(self, start: Start) -> Any:
-        """Notes the attempt and returns the metadata to send with it."""
-        self._addresses[start.attempt] = start.endpoint.address
+        """Tells that the attempt begins and returns the metadata to send with it."""
         if self.channel._observer is not None:
             self.channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint))
         sent = self.metadata
@@ -84,12 +85,12 @@ class Run:
         return sent
 
     def finished(self, attempt: int, outcome: Outcome, error: Any = None) -> list[Action]:
-        if outcome is not OK:
-            self.tried.append(Tried(self._addresses[attempt], outcome))
-            self._errors[attempt] = error
         now = _now()
         with self.channel._lock:
-            if outcome.code is Code.CANCELLED and self.channel._closed.is_set():
+            if outcome is not OK:
+                self.tried = (*self.tried, Tried(self.machine.endpoint_of(attempt).address, outcome))
+                self._errors = {**self._errors, attempt: error}
+            if outcome is not OK and outcome.code is Code.CANCELLED and self.channel._closed.is_set():
                 actions = self.machine.cancelled(now)[-1:]  # close() ended the attempts; none is left to cancel
                 self.machine.finished(attempt, outcome, now)
             else:
@@ -99,8 +100,11 @@ class Run:
         return actions
 
     def woke(self) -> list[Action]:
+        """If it is time; what has happened meanwhile may have put it off."""
+        now = _now()
         with self.channel._lock:
-            return self.machine.woke(_now())
+            wake_at = self.machine.wake_at
+            return [] if wake_at is None or now < wake_at else self.machine.woke(now)
 
     def cancelled(self) -> list[Action]:
         with self.channel._lock:
@@ -115,10 +119,13 @@ class Run:
         return self.error(self.method, finish.outcome, self.tried, self._errors.get(finish.attempt))
 
     def broken_off(self, attempt: int) -> CallError | None:
-        """Attempt `attempt` could not be made at all, for a reason of our own side's. Counters stay right."""
-        self.cancelled()
+        """Attempt `attempt` could not be made at all, for a reason of our own side's. Counters stay right.
+
+        Returns the error that the call ends with, or None if it was over already.
+        """
+        ends = self.cancelled()
         self.finished(attempt, BROKEN_OFF)
-        return self.ended(Finish(attempt, BROKEN_OFF))
+        return self.ended(Finish(attempt, BROKEN_OFF)) if ends else None
 
 
 def _with_key(metadata: Any) -> Any:
@@ -131,6 +138,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
     """Calls one unary method under its policy. What a generated stub holds."""
 
     kind = "unary_unary"
+    replays = False  # whether a request can be read only once, and is kept for further attempts
 
     def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
         self._channel = channel
@@ -177,9 +185,11 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
 
     def _blocking(self, request: Any, timeout: float | None, metadata: Any, rest: tuple[Any, ...], whole: bool) -> Any:
         channel = self._channel
-        channel._check_open()
+        if channel._closed.is_set():
+            channel._check_open()
         run = Run(channel, self._method, self._policy, timeout, metadata)
-        request = self._request(run, request)
+        if self.replays:
+            request = self._request(run, request)
         if self._policy.hedge is not None:
             call = CallFuture(run, self._on, request, rest)
             answer = call.answer()
@@ -199,17 +209,18 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
                     raise error
                 return answer
             assert isinstance(action, Start)
-            sent = run.started(action)
-            on = self._on[action.endpoint.address]
             try:
+                sent = run.started(action)
+                on = self._on[action.endpoint.address]
                 attempt = on.with_call if whole else on
-                answer = attempt(of(request), action.timeout, sent, *rest)
-                actions = run.finished(action.attempt, OK)
+                answer = attempt(of(request) if self.replays else request, action.timeout, sent, *rest)
             except grpc.RpcError as error:
                 actions = run.finished(action.attempt, outcome_of(error), error)
             except BaseException as problem:
                 self._abandon(run, action.attempt, problem)
                 raise
+            else:
+                actions = run.finished(action.attempt, OK)
 
     def _request(self, run: Run, request: Any) -> Any:  # noqa: ARG002
         """What each attempt sends; a client stream is made to be read again."""
@@ -235,8 +246,10 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._attempts: dict[int, Any] = {}
         self._answered: Any = None  # the attempt whose answer or error is the call's
         self._outcome: Outcome | None = None
-        self._error: CallError | None = None
+        self._error: BaseException | None = None
         self._perform(run.begin())
+        if self._error is not None and not isinstance(self._error, CallError):
+            raise self._error  # an argument that grpc does not take
 
     def _perform(self, actions: list[Action]) -> None:
         for action in actions:
@@ -251,16 +264,19 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._run.channel._timers.at(wake_at, self._woke)
 
     def _start(self, start: Start) -> None:
-        sent = self._run.started(start)
         try:
+            sent = self._run.started(start)
             attempt = self._on[start.endpoint.address].future(of(self._request), start.timeout, sent, *self._rest)
-        except BaseException:
-            self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
-            if self._run.channel._closed.is_set():
-                return
-            raise
+        except BaseException as problem:
+            error = self._run.broken_off(start.attempt)
+            if error is not None:
+                for other in list(self._attempts.values()):
+                    other.cancel()
+                closed = self._run.channel._closed.is_set()
+                self._close(Finish(start.attempt, BROKEN_OFF), error if closed else problem)
+            return
         self._attempts[start.attempt] = attempt
-        if self.done():  # cancelled while it was being started
+        if self._run.machine.state is State.DONE:  # cancelled while it was being started
             attempt.cancel()
         attempt.add_done_callback(lambda done: self._ended(start.attempt, done))
 
@@ -275,14 +291,10 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def _woke(self) -> None:
         """A timer of an earlier state may come too; it finds that nothing is due."""
-        if self._run.channel._closed.is_set():
-            self._perform(self._run.cancelled())
-            return
-        wake_at = self._run.machine.wake_at
-        if wake_at is not None and wake_at <= _now():
-            self._perform(self._run.woke())
+        closed = self._run.channel._closed.is_set()
+        self._perform(self._run.cancelled() if closed else self._run.woke())
 
-    def _close(self, finish: Finish, error: CallError | None) -> None:
+    def _close(self, finish: Finish, error: BaseException | None) -> None:
         with self._condition:
             self._error = error
             self._answered = self._attempts.get(finish.attempt)
@@ -290,7 +302,10 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._condition.notify_all()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # as in grpc: it must not end the thread that other calls need
+                _log.exception("a callback of %s failed", self._run.method)
 
     def answer(self) -> Any:
         """Waits for the end in the caller's thread: the answer, or the error raised (CANCELLED, too)."""
@@ -331,7 +346,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             raise self._error
         return self._answered.result()
 
-    def exception(self, timeout: float | None = None) -> CallError | None:
+    def exception(self, timeout: float | None = None) -> BaseException | None:  # type: ignore[override] # of an argument
         self._wait(timeout)
         if self.cancelled():
             raise grpc.FutureCancelledError
@@ -364,11 +379,12 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def code(self) -> grpc.StatusCode:
         self._wait(None)
-        return grpc.StatusCode.OK if self._error is None else self._error.code()
+        assert self._outcome is not None
+        return STATUS[int(self._outcome.code)]
 
     def details(self) -> str:
         self._wait(None)
-        return "" if self._error is None else self._error.details()
+        return self._error.details() if isinstance(self._error, CallError) else str(self._error or "")
 
     def initial_metadata(self) -> Sent:
         self._wait(None)
