@@ -7,13 +7,14 @@ answer, stormproof.aio_streaming for those with many.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import grpc
 import grpc.aio
 
 from stormproof.aio_streaming import Streaming
-from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary
+from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary, UnaryUnaryCall
 from stormproof.connectivity import best
 from stormproof.shared import Shared
 from stormproof.subchannels import open_aio_channel
@@ -30,6 +31,11 @@ class Channel(Shared, grpc.aio.Channel):
 
     _open = staticmethod(open_aio_channel)
 
+    @functools.cached_property
+    def _waiting(self) -> set[UnaryUnaryCall]:
+        """Calls that a timer will wake, which `close` wakes at once."""
+        return set()
+
     def unary_unary(
         self,
         method: str,
@@ -37,7 +43,7 @@ class Channel(Shared, grpc.aio.Channel):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
-        return UnaryUnary(self, method, request_serializer, response_deserializer)
+        return UnaryUnary(self, method, request_serializer, response_deserializer, bool(_registered_method))
 
     def unary_stream(
         self,
@@ -55,7 +61,7 @@ class Channel(Shared, grpc.aio.Channel):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> Any:
-        return StreamUnary(self, method, request_serializer, response_deserializer)
+        return StreamUnary(self, method, request_serializer, response_deserializer, bool(_registered_method))
 
     def stream_stream(
         self,
@@ -91,6 +97,8 @@ class Channel(Shared, grpc.aio.Channel):
     async def close(self, grace: float | None = None) -> None:
         """Closes every connection; calls in flight may end within `grace` seconds, then they are cancelled."""
         self._closed.set()
+        for call in tuple(self._waiting):
+            call._woke()
         await asyncio.gather(*(subchannel.close(grace) for subchannel in self._subchannels.values()))
 
     async def __aenter__(self) -> Channel:
