@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import weakref
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import grpc.aio
 
 from stormproof.aio_checkpoints import checkpointed_stream
 from stormproof.aio_streaming import Streaming
-from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary
+from stormproof.aio_unary import AioCallError, StreamUnary, UnaryUnary, UnaryUnaryCall
 from stormproof.connectivity import best
 from stormproof.core.health import HealthCheck
 from stormproof.driver import tidy
@@ -63,6 +64,11 @@ class Channel(Shared, grpc.aio.Channel):
         if self._loop is not None and not self._loop.is_closed():
             asyncio.run_coroutine_threadsafe(subchannel.close(), self._loop)
 
+    @functools.cached_property
+    def _waiting(self) -> set[UnaryUnaryCall]:
+        """Calls that a timer will wake, which `close` wakes at once."""
+        return set()
+
     def unary_unary(
         self,
         method: str,
@@ -70,7 +76,7 @@ class Channel(Shared, grpc.aio.Channel):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> UnaryUnary:
-        return UnaryUnary(self, method, request_serializer, response_deserializer)
+        return UnaryUnary(self, method, request_serializer, response_deserializer, bool(_registered_method))
 
     def unary_stream(
         self,
@@ -88,7 +94,7 @@ class Channel(Shared, grpc.aio.Channel):
         response_deserializer: Any = None,
         _registered_method: bool | None = False,
     ) -> Any:
-        return StreamUnary(self, method, request_serializer, response_deserializer)
+        return StreamUnary(self, method, request_serializer, response_deserializer, bool(_registered_method))
 
     def stream_stream(
         self,
@@ -99,10 +105,8 @@ class Channel(Shared, grpc.aio.Channel):
     ) -> Any:
         return Streaming(self, "stream_stream", method, request_serializer, response_deserializer)
 
-    def _later(self, begin: Callable[[], None], timeout: float | None) -> bool:
-        """Whether a call begins later: once the resolver has answered, or `timeout` seconds from now. If not, it may now."""
-        if self._known:
-            return False
+    def _once_known(self, begin: Callable[[], None], timeout: float | None) -> None:
+        """Calls `begin` once the resolver has answered, or after `timeout` seconds."""
         loop = asyncio.get_running_loop()
         waits = loop.create_future()
         waits.add_done_callback(lambda _: begin())
@@ -111,13 +115,13 @@ class Channel(Shared, grpc.aio.Channel):
             if not waits.done():
                 waits.set_result(None)
 
-        if timeout is not None:
-            loop.call_later(timeout, over)
-
         def wake() -> None:
             loop.call_soon_threadsafe(over)
 
-        return self._when_known(wake)
+        if timeout is not None:
+            loop.call_later(timeout, over)
+        if not self._when_known(wake):
+            over()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """The state of the best connected endpoint."""
@@ -152,6 +156,8 @@ class Channel(Shared, grpc.aio.Channel):
             self._answered()
         if self._checks is not None:
             await self._checks.close()
+        for call in tuple(self._waiting):
+            call._woke()
         await asyncio.gather(*(subchannel.close(grace) for subchannel in self._subchannels.values()))
         tidy(self)
 

@@ -92,13 +92,15 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         self._over = asyncio.Event()
         self._callbacks: list[Callable[[Any], None]] = []
         self._begun = asyncio.Event()
-        if not run.begins_later(self._begin):
-            self._begin()
+        if run.channel._known:
+            self._begin(None)
             refuse_mistake(self._error)
+        else:
+            run.begin_later(self._begin)
 
-    def _begin(self) -> None:
+    def _begin(self, waited: float | None) -> None:
         if self._finish is None:  # it may have been cancelled meanwhile
-            self._perform(self._run.begin())
+            self._perform(self._run.begin(waited))
         self._begun.set()
 
     def __aiter__(self) -> AsyncIterator[Any]:

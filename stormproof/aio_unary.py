@@ -1,21 +1,27 @@
-"""The asyncio driver of calls with one answer: a task that awaits the attempt, or the moment to start another one."""
+"""The asyncio driver of calls with one answer: performs what a call's machine says in whichever task is there.
+
+Where another task would cost a call the most (two more turns of the loop), none is made: see `UnaryUnaryCall`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
+import functools
 import time
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from stormproof.aio_replay import Replay, of
-from stormproof.core.call import Action, Cancel, Finish, Start
+from stormproof.aio_replay import Replay
+from stormproof.core.call import Action, Cancel, Finish, Start, State
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
-from stormproof.core.policy import Policy
-from stormproof.driver import Run
-from stormproof.errors import CallError
+from stormproof.driver import BROKEN_OFF, Run
+from stormproof.errors import STATUS, CallError
 from stormproof.subchannels import outcome_of
 
 if TYPE_CHECKING:
@@ -39,17 +45,15 @@ class AioCallError(CallError, grpc.aio.AioRpcError):
 class AioRun(Run):
     """A call under way on asyncio."""
 
-    __slots__ = ("_since",)
+    __slots__ = ()
     error = AioCallError
     channel: Channel
 
-    def begins_later(self, begin: Callable[[], None]) -> bool:
-        """Whether `begin` is called later, because the resolver has not answered yet; if not, the call may begin now."""
-        self._since = _now()
-        return self.channel._later(begin, self.machine.timeout)
-
-    def _wait_for_endpoints(self) -> float:
-        return _now() - self._since
+    def begin_later(self, begin: Callable[[float], None]) -> None:
+        """Calls `begin`, with the seconds that the call waited, once endpoints are known or its time is over."""
+        since = _now()
+        self.tell_began(since)
+        self.channel._once_known(lambda: begin(_now() - since), self.machine.timeout)
 
 
 class UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # generic in the types only
@@ -57,12 +61,12 @@ class UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # 
 
     kind = "unary_unary"
 
-    def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any) -> None:
+    def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
         self._channel = channel
         self._method = method
         self._policy = channel._policy_of(method)
         kind = self.kind
-        self._on = channel._bind(lambda to: getattr(to, kind)(method, serializer, deserializer))
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, serializer, deserializer, registered))
 
     def __call__(
         self,
@@ -74,10 +78,10 @@ class UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # 
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> UnaryUnaryCall:
-        self._channel._check_open()
-        run = AioRun(self._channel, self._method, self._policy, timeout, metadata)
-        rest = {"credentials": credentials, "wait_for_ready": wait_for_ready, "compression": compression}
-        return UnaryUnaryCall(run, self._policy, self._on, request, rest)
+        if self._channel._closed.is_set():
+            self._channel._check_open()
+        run = AioRun(self._channel, self._method, self._policy, timeout, metadata, request=request)
+        return UnaryUnaryCall(run, self._on, request, (credentials, wait_for_ready, compression))
 
 
 class StreamUnary(UnaryUnary, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
@@ -85,8 +89,10 @@ class StreamUnary(UnaryUnary, grpc.aio.StreamUnaryMultiCallable):  # type: ignor
 
     kind = "stream_unary"
 
-    def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any) -> None:
-        super().__init__(channel, method, None, deserializer)
+    def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
+        super().__init__(channel, method, None, deserializer, registered)
+        # One stream cannot be read by two attempts at once.
+        self._policy = replace(self._policy, idempotent=self._policy.repeatable, hedge=None)
         self._serialize = serializer
 
     def __call__(  # type: ignore[override]
@@ -99,194 +105,290 @@ class StreamUnary(UnaryUnary, grpc.aio.StreamUnaryMultiCallable):  # type: ignor
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> StreamUnaryCall:
-        self._channel._check_open()
+        if self._channel._closed.is_set():
+            self._channel._check_open()
         run = AioRun(self._channel, self._method, self._policy, timeout, metadata)
-        rest = {"credentials": credentials, "wait_for_ready": wait_for_ready, "compression": compression}
-        request = Replay(request_iterator, self._serialize, self._policy.buffer, run.machine.committed)
-        return StreamUnaryCall(run, self._policy, self._on, request, rest)
+        request = run.stream = Replay(request_iterator, self._serialize, self._policy.buffer, run.machine.committed)
+        return StreamUnaryCall(run, self._on, request, (credentials, wait_for_ready, compression))
 
 
 class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
-    """A unary call under way: await it for its answer. It has all that a call of grpc.aio has."""
+    """A unary call under way: await it for its answer. It has all that a call of grpc.aio has.
 
-    def __init__(self, run: AioRun, policy: Policy, on: Mapping[str, Any], request: Any, rest: dict[str, Any]) -> None:
+    While all goes well it costs no task but grpc's own: an attempt runs by itself, and whoever awaits the call waits for
+    the first one in their own task. A task of ours watches what nobody awaits: a first attempt once it has ended, so
+    that another one can follow it, and every further attempt.
+    """
+
+    _replays = False  # whether the request is read by each attempt
+
+    def __init__(self, run: AioRun, on: Mapping[str, Any], request: Any, rest: tuple[Any, ...]) -> None:
         self._run = run
         self._on = on
         self._request = request
         self._rest = rest
         self._attempts: dict[int, Any] = {}
-        self._answers: dict[int, Any] = {}
-        self._flying: set[int] = set()  # attempts whose end has not been told to the machine
-        self._told = False
-        self._last: Any = None  # the attempt whose answer or error is the call's
-        self._connecting = asyncio.Event()
-        self._begun = asyncio.Event()
-        if not run.begins_later(self._begun.set):
-            self._begun.set()
-        work = self._plainly() if policy.hedge is None else self._racing()
-        self._task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(work)
+        self._last: Any = None  # the attempt whose metadata are the call's
+        self._watched = False  # somebody waits for the end of the first attempt
+        self._finish: Finish | None = None
+        self._answer: Any = None
+        self._error: Exception | None = None
+        self._cancelled = False  # by the caller: awaiting raises CancelledError, as in grpc.aio
+        self._timer: asyncio.TimerHandle | None = None
+        self._change: asyncio.Event | None = None  # set when another attempt has begun, or the call is over
+        self._callbacks: tuple[Callable[[], Any], ...] = ()
+        if run.channel._known:
+            self._perform(run.begin)
+        else:
+            run.begin_later(self._begin)
 
-    async def _plainly(self) -> Any:
-        """One attempt after the other: nothing else can be in flight."""
+    def _begin(self, waited: float) -> None:
+        if self._finish is None:  # it may have been cancelled meanwhile
+            self._perform(self._run.begin, waited)
+
+    def _perform(self, tell: Callable[..., list[Action]], *what: Any) -> None:
+        """Tells the machine what happened, and does what it wants then."""
         try:
-            await self._begun.wait()
-            actions = self._run.begin()
-            while True:
-                if not actions:
-                    actions = await self._pause()
-                    continue
-                action = actions[0]
-                if isinstance(action, Finish):
-                    return self._finish(action)
-                assert isinstance(action, Start)
-                actions = await self._end_of(action.attempt, self._begin(action))
-        finally:
-            self._let_go()
+            for action in tell(*what):
+                if isinstance(action, Start):
+                    self._start(action)
+                elif isinstance(action, Finish):
+                    self._close(action)
+                else:
+                    self._cancel(action.attempt)
+        except Exception as problem:
+            self._break_off(problem)
+        if self._timer is not None or self._run.machine.wake_at is not None:
+            self._set_timer()
 
-    async def _racing(self) -> Any:
-        """Attempts end in tasks of their own; the machine's actions are performed here as they come."""
-        racing: set[asyncio.Task[list[Action]]] = set()
-        try:
-            await self._begun.wait()
-            actions = self._run.begin()
-            while True:
-                for action in actions:
-                    if isinstance(action, Start):
-                        racing.add(asyncio.create_task(self._end_of(action.attempt, self._begin(action))))
-                    elif isinstance(action, Cancel):
-                        self._attempts[action.attempt].cancel()
-                    else:
-                        return self._finish(action)
-                actions = await self._next(racing)
-        finally:
-            for task in racing:
-                task.cancel()
-            await asyncio.gather(*racing, return_exceptions=True)
-            self._let_go()
-
-    async def _next(self, racing: set[asyncio.Task[list[Action]]]) -> list[Action]:
-        """What the machine wants after the next end of an attempt, or at its next moment."""
-        if not racing:
-            return await self._pause()
-        wake_at = self._run.machine.wake_at
-        timeout = None if wake_at is None else max(0.0, wake_at - _now())
-        done, _ = await asyncio.wait(racing, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if not done:
-            return self._run.woke()
-        racing -= done
-        return [action for task in done for action in task.result()]
-
-    async def _pause(self) -> list[Action]:
-        wake_at = self._run.machine.wake_at
-        assert wake_at is not None
-        await asyncio.sleep(max(0.0, wake_at - _now()))
-        return self._run.cancelled() if self._run.channel._closed.is_set() else self._run.woke()
-
-    def _begin(self, start: Start) -> Any:
-        """Starts an attempt and returns grpc's call."""
+    def _start(self, start: Start) -> None:
         sent = self._run.started(start)
-        self._flying.add(start.attempt)
-        on = self._on[start.endpoint.address]
-        self._last = attempt = on(of(self._request), timeout=start.timeout, metadata=sent, **self._rest)
-        self._attempts[start.attempt] = attempt
-        self._connecting.set()
-        return attempt
+        if self._finish is not None:  # an observer cancelled the call just now
+            return
+        credentials, wait_for_ready, compression = self._rest
+        self._last = self._attempts[start.attempt] = attempt = self._on[start.endpoint.address](
+            self._request.attempt() if self._replays else self._request,
+            timeout=start.timeout,
+            metadata=sent,
+            credentials=credentials,
+            wait_for_ready=wait_for_ready,
+            compression=compression,
+        )
+        if start.attempt == 1:
+            attempt.add_done_callback(self._first_ended)
+        else:
+            asyncio.get_running_loop().create_task(self._end_of(start.attempt))
+        if self._change is not None:
+            self._changed()
 
-    async def _end_of(self, number: int, attempt: Any) -> list[Action]:
-        """Waits for the end of an attempt, tells it, and returns what the machine wants then."""
+    def _cancel(self, number: int) -> None:
+        if number in self._attempts:
+            self._attempts[number].cancel()  # whoever watches it tells its end
+        else:  # it could not be made
+            self._run.finished(number, BROKEN_OFF)
+
+    def _first_ended(self, attempt: Any) -> None:
+        """If nobody awaits it, the call goes on by itself."""
+        if self._watched:
+            return
+        self._watched = True
+        closed = self._run.channel._closed.is_set()
+        if attempt.cancelled() and (closed or self._run.machine.state is State.DONE):
+            self._perform(self._run.finished, 1, CLOSED if closed else CANCELLED)
+        else:
+            asyncio.get_running_loop().create_task(self._end_of(1))
+
+    async def _end_of(self, number: int) -> None:
+        """Waits for the end of an attempt, and does what follows from it."""
         try:
-            self._answers[number] = await attempt
-            outcome, failure = OK, None
+            answer = await self._attempts[number]
         except grpc.RpcError as error:
-            outcome, failure = outcome_of(error), error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if self._run.channel._reads_reports:
+                await self._report_of(number)
+            self._perform(self._run.finished, number, outcome_of(error), error)
+        except Exception as problem:  # metadata that grpc does not take
+            self._break_off(problem)
+            self._perform(self._run.finished, number, BROKEN_OFF)
+        except BaseException as stop:
+            # Either who waits here has to stop, or the attempt was cancelled: by `cancel`, or by its channel.
+            here = not isinstance(stop, asyncio.CancelledError) or _is_cancelled(asyncio.current_task())
+            closed = self._run.channel._closed.is_set()
+            if here or not closed:
+                self.cancel()
+            self._perform(self._run.finished, number, CLOSED if closed else CANCELLED)
+            if here:
                 raise
-            outcome, failure = CLOSED, None  # it was the attempt that was cancelled, with its channel
-        self._flying.discard(number)
-        return self._run.finished(number, outcome, failure)
+        else:
+            if self._finish is None:
+                self._answer = answer
+            if self._run.channel._reads_reports:
+                await self._report_of(number)
+            self._perform(self._run.finished, number, OK)
 
-    def _finish(self, finish: Finish) -> Any:
-        self._told = True
+    async def _report_of(self, number: int) -> None:
+        """The server's load, if it told it with its answer."""
+        self._run.reported(number, await self._attempts[number].trailing_metadata())
+
+    def _set_timer(self) -> None:
+        """To wake the machine when it wants to be. What waits for that, `close` wakes at once."""
+        waiting, wake_at = self._run.channel._waiting, self._run.machine.wake_at
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            waiting.discard(self)
+        if wake_at is not None:
+            wait = 0.0 if self._run.channel._closed.is_set() else max(0.0, wake_at - _now())
+            self._timer = asyncio.get_running_loop().call_later(wait, self._woke)
+            waiting.add(self)
+
+    def _woke(self) -> None:
+        if not self._run.channel._closed.is_set():
+            self._perform(self._run.woke)
+        elif self._run.machine.state is State.WAITING:  # an attempt in flight ends with its channel
+            self._perform(self._run.cancelled)
+
+    def _break_off(self, problem: Exception) -> None:
+        """What went wrong is not gRPC's: an observer, a wrong argument, a channel closed just now. Nothing stays in flight."""
+        for action in self._run.cancelled():
+            if isinstance(action, Cancel):
+                with contextlib.suppress(Exception):  # an observer's: its first problem is told
+                    self._cancel(action.attempt)
+        if self._finish is None:
+            with contextlib.suppress(Exception):
+                self._close(Finish(0, BROKEN_OFF))
+        if self._error is not None and self._run.channel._closed.is_set():
+            self._error.__cause__ = problem
+        else:
+            self._error = problem
+
+    def _close(self, finish: Finish) -> None:
+        self._finish = finish
         self._last = self._attempts.get(finish.attempt, self._last)
-        error = self._run.ended(finish)
-        if error is not None:
-            raise error from getattr(self._request, "problem", None)
-        return self._answers[finish.attempt]
+        if self._change is not None:
+            self._changed()
+        for callback in self._callbacks:
+            callback()
+        self._callbacks = ()
+        self._error = self._run.ended(finish)
 
-    def _let_go(self) -> None:
-        """However the call ended: nothing stays in flight, and every end is told once."""
-        self._run.cancelled()  # does nothing if it is over
-        for number in self._flying:
-            if number in self._attempts:
-                self._attempts[number].cancel()
-            self._run.finished(number, CANCELLED)
-        self._flying.clear()
-        if not self._told:
-            self._run.ended(Finish(0, CANCELLED))
+    def _changed(self) -> None:
+        """Wakes those who wait for another attempt, or for the end."""
+        if self._change is not None:
+            self._change.set()
+            self._change = None
+
+    async def _until_changed(self) -> None:
+        if self._change is None:
+            self._change = asyncio.Event()
+        await self._change.wait()
+
+    async def _until_over(self) -> None:
+        while self._finish is None:
+            await self._until_changed()
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return self._task.__await__()
+        return self._answered().__await__()
+
+    async def _answered(self) -> Any:
+        if not self._watched and self._finish is None and self._attempts:
+            self._watched = True
+            await self._end_of(1)
+        if self._finish is None:
+            try:
+                await self._until_over()
+            except BaseException:  # whoever awaits a call and is cancelled cancels the call
+                self.cancel()
+                raise
+        if self._cancelled:
+            raise asyncio.CancelledError
+        if self._error is not None:
+            raise self._error
+        return self._answer
 
     def cancel(self) -> bool:
-        return self._task.cancel()
+        if self._finish is not None:
+            return False
+        self._cancelled = True
+        self._perform(self._run.cancelled)
+        return True
 
     def cancelled(self) -> bool:
-        return self._task.cancelled()
+        return self._finish is not None and self._finish.outcome.code is Code.CANCELLED
 
     def done(self) -> bool:
-        return self._task.done()
+        return self._finish is not None
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self._task.add_done_callback(lambda _: callback(self))
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        soon = functools.partial(loop.call_soon, callback, self, context=context)
+        if self._finish is None:
+            self._callbacks = (*self._callbacks, soon)
+        else:
+            soon()
 
     def time_remaining(self) -> float | None:
         deadline = self._run.machine.deadline
         return None if deadline is None else max(0.0, deadline - _now())
 
     async def wait_for_connection(self) -> None:
-        """Returns once an attempt has a connection; raises if the call ends without."""
-        connected = asyncio.create_task(self._connected())
-        await asyncio.wait((connected, self._task), return_when=asyncio.FIRST_COMPLETED)
-        connected.cancel()
-        if self._task.done():
-            await self._task
-
-    async def _connected(self) -> None:
-        await self._connecting.wait()
-        await self._last.wait_for_connection()
-
-    async def _failure(self) -> grpc.RpcError | None:
-        """Waits for the end without raising its error."""
-        await asyncio.wait((self._task,))
-        if self._task.cancelled():
-            return AioCallError(self._run.method, CANCELLED, self._run.tried)
-        error = self._task.exception()
-        return error if isinstance(error, grpc.RpcError) else None
+        """Returns once a server has answered, as in grpc.aio; raises if the call fails."""
+        await self._until_over()
+        await self._answered()
 
     async def code(self) -> grpc.StatusCode:
-        error = await self._failure()
-        return grpc.StatusCode.OK if error is None else error.code()
+        await self._until_over()
+        assert self._finish is not None
+        return STATUS[int(self._finish.outcome.code)]
 
     async def details(self) -> str:
-        error = await self._failure()
-        return "" if error is None else str(error.details())
+        await self._until_over()
+        return str(self._error.details()) if isinstance(self._error, CallError) else str(self._error or "")
 
     async def initial_metadata(self) -> Any:
-        await self._failure()
+        await self._until_over()
         return await self._last.initial_metadata() if self._last is not None else grpc.aio.Metadata()
 
     async def trailing_metadata(self) -> Any:
-        await self._failure()
+        await self._until_over()
         return await self._last.trailing_metadata() if self._last is not None else grpc.aio.Metadata()
+
+
+def _is_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    return task is not None and task.cancelling() > 0
 
 
 class StreamUnaryCall(UnaryUnaryCall, grpc.aio.StreamUnaryCall):  # type: ignore[type-arg]
     """A call with a client stream under way: write to it if it was made without an iterator, then await it."""
+
+    _replays = True
+
+    def _close(self, finish: Finish) -> None:
+        super()._close(finish)
+        self._request.close()
 
     async def write(self, request: Any) -> None:
         await self._request.write(request)
 
     async def done_writing(self) -> None:
         await self._request.done_writing()
+
+    async def wait_for_connection(self) -> None:
+        """Returns once an attempt has a connection; raises if the call ends without."""
+        while self._finish is None:
+            attempt = self._last
+            connected = asyncio.ensure_future(attempt.wait_for_connection())
+            connected.add_done_callback(self._noted)
+            try:
+                while self._finish is None and self._last is attempt:
+                    if connected.done() and not connected.cancelled() and connected.exception() is None:
+                        return
+                    await self._until_changed()
+            finally:
+                connected.cancel()
+        await self._answered()
+
+    def _noted(self, connected: asyncio.Future[None]) -> None:
+        """An attempt has a connection, or failed, which the call hears from the attempt itself."""
+        if not connected.cancelled():
+            connected.exception()
+        self._changed()

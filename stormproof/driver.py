@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import threading
 import time
 import uuid
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from stormproof.core.call import Action, Call, Cancel, Finish, Start
+from stormproof.core.call import Action, Call, Cancel, Finish, Start, State
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.deadline import inherited
-from stormproof.errors import CallError, Tried
+from stormproof.errors import STATUS, CallError, Tried
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
 from stormproof.orca import report_in
 from stormproof.replay import of
@@ -36,6 +37,8 @@ KEY = "idempotency-key"
 BROKEN_OFF = Outcome(Code.CANCELLED, Evidence.NEVER_SENT, "the channel was closed")
 #: What observers know calls by. One count for all channels, so that an observer may serve several.
 _ids = itertools.count(1)
+_NO_ERRORS: Mapping[int, Any] = {}
+_log = logging.getLogger(__name__)
 _now = time.monotonic
 
 
@@ -50,7 +53,7 @@ class Run:
     """One call under way: its machine, its errors so far, and what the observer is told about it."""
 
     error: type[CallError] = CallError
-    __slots__ = ("_addresses", "_errors", "channel", "id", "machine", "metadata", "method", "stream", "tried")
+    __slots__ = ("_errors", "channel", "id", "machine", "metadata", "method", "stream", "tried")
 
     def __init__(
         self,
@@ -69,27 +72,33 @@ class Run:
         key = None if channel._key_of is None else channel._key_of(request, self.metadata)
         self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
         self.stream: Any = None  # the client stream (a Replay), if there is one
-        self.tried: list[Tried] = []
+        self.tried: tuple[Tried, ...] = ()
         self.id = next(_ids) if channel._observer is not None else 0
-        self._addresses: dict[int, str] = {}  # of each attempt
-        self._errors: dict[int, Any] = {}  # what gRPC raised for an attempt
+        self._errors = _NO_ERRORS  # what gRPC raised for an attempt
 
-    def begin(self) -> list[Action]:
-        tidy(self.channel)
-        waited = self._wait_for_endpoints()
+    def begin(self, waited: float | None = None) -> list[Action]:
+        """The caller called, and has waited for endpoints so long; None: it has not waited yet, and nothing was told."""
+        if self.channel._abandoned:
+            tidy(self.channel)
         now = _now()
+        if waited is None:
+            self.tell_began(now)
+            waited = 0.0
+            if not self.channel._known:
+                waited = self._wait_for_endpoints()
+                now = _now()
         with self.channel._lock:
-            actions = self.machine.begin(now, waited)
+            return self.machine.begin(now, waited)
+
+    def tell_began(self, now: float) -> None:
         if self.channel._observer is not None:
             self.channel._tell(CallBegan(self.id, now, self.method, tuple(self.metadata or ())))
-        return actions
 
     def _wait_for_endpoints(self) -> float:
         """Seconds that the call waited for the resolver's first answer, within its deadline."""
         known, began = threading.Event(), _now()
-        if self.channel._known or not self.channel._when_known(known.set):
-            return 0.0
-        known.wait(self.machine.timeout)
+        if self.channel._when_known(known.set):
+            known.wait(self.machine.timeout)
         return _now() - began
 
     def reported(self, attempt: int, trailing: Any) -> None:
@@ -97,11 +106,10 @@ class Run:
         report = report_in(trailing)
         if report is not None:
             with self.channel._lock:
-                self.channel._pool.reported(self._addresses[attempt], report, _now())
+                self.channel._pool.reported(self.machine.endpoint_of(attempt).address, report, _now())
 
     def started(self, start: Start) -> Any:
-        """Notes the attempt and returns the metadata to send with it."""
-        self._addresses[start.attempt] = start.endpoint.address
+        """Tells that the attempt begins and returns the metadata to send with it."""
         if self.channel._observer is not None:
             self.channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint, start.cause))
         sent = self.metadata
@@ -115,12 +123,13 @@ class Run:
         problem = None if outcome is OK or self.stream is None else self.stream.problem
         if problem is not None:  # our own side ended the attempt, and no server is to blame
             outcome = Outcome(Code.UNKNOWN, Evidence.LOST, f"the stream of requests raised {problem!r}")
-        if outcome is not OK:
-            self.tried.append(Tried(self._addresses[attempt], outcome))
-            self._errors[attempt] = error
         now = _now()
         with self.channel._lock:
-            if problem is not None or (outcome.code is Code.CANCELLED and self.channel._closed.is_set()):
+            if outcome is not OK:
+                self.tried = (*self.tried, Tried(self.machine.endpoint_of(attempt).address, outcome))
+                self._errors = {**self._errors, attempt: error}
+            closed = outcome is not OK and outcome.code is Code.CANCELLED and self.channel._closed.is_set()
+            if closed or problem is not None:
                 # close() ended the attempts, or a mistake of the caller's own; none is left to cancel.
                 actions: list[Action] = [Finish(attempt, outcome)] if self.machine.cancelled(now) else []
                 self.machine.finished(attempt, BROKEN_OFF, now)
@@ -133,8 +142,11 @@ class Run:
         return actions
 
     def woke(self) -> list[Action]:
+        """If it is time; what has happened meanwhile may have put it off."""
+        now = _now()
         with self.channel._lock:
-            return self.machine.woke(_now())
+            wake_at = self.machine.wake_at
+            return [] if wake_at is None or now < wake_at else self.machine.woke(now)
 
     def cancelled(self) -> list[Action]:
         with self.channel._lock:
@@ -160,15 +172,21 @@ class Run:
                 self.ended(action)
 
     def broken_off(self, attempt: int) -> CallError | None:
-        """Attempt `attempt` could not be made at all, for a reason of our own side's. Counters stay right."""
-        self.cancelled()
+        """Attempt `attempt` could not be made at all, for a reason of our own side's. Counters stay right.
+
+        Returns the error that the call ends with, or None if it was over already.
+        """
+        ends = self.cancelled()
         self.finished(attempt, BROKEN_OFF)
-        return self.ended(Finish(attempt, BROKEN_OFF))
+        return self.ended(Finish(attempt, BROKEN_OFF)) if ends else None
 
 
-def refuse_mistake(error: CallError | None) -> None:
-    """Raises the error of a request that cannot be serialized: it is the caller's own, and told at once, as grpc does."""
-    if error is not None and error.outcome.code is Code.INTERNAL and error.outcome.ours:
+def refuse_mistake(error: BaseException | None) -> None:
+    """Raises a mistake of the caller's own (an argument that grpc does not take, a request that cannot be serialized):
+    it is told at once, as grpc does."""
+    if error is None:
+        return
+    if not isinstance(error, CallError) or (error.outcome.code is Code.INTERNAL and error.outcome.ours):
         raise error
 
 
@@ -182,6 +200,7 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
     """Calls one unary method under its policy. What a generated stub holds."""
 
     kind = "unary_unary"
+    replays = False  # whether a request can be read only once, and is kept for further attempts
 
     def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
         self._channel = channel
@@ -223,14 +242,19 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
         compression: grpc.Compression | None = None,
     ) -> CallFuture:
         self._channel._check_open()
-        run = Run(self._channel, self._method, self._policy, timeout, metadata, request=self._known(request))
+        run = Run(
+            self._channel, self._method, self._policy, timeout, metadata, request=None if self.replays else request
+        )
         return CallFuture(run, self._on, self._request(run, request), (credentials, wait_for_ready, compression))
 
     def _blocking(self, request: Any, timeout: float | None, metadata: Any, rest: tuple[Any, ...], whole: bool) -> Any:
         channel = self._channel
-        channel._check_open()
-        run = Run(channel, self._method, self._policy, timeout, metadata, request=self._known(request))
-        request = self._request(run, request)
+        if channel._closed.is_set():
+            channel._check_open()
+        known = None if self.replays else request
+        run = Run(channel, self._method, self._policy, timeout, metadata, request=known)
+        if self.replays:
+            request = self._request(run, request)
         if self._policy.hedge is not None:
             call = CallFuture(run, self._on, request, rest)
             answer = call.answer()
@@ -255,30 +279,28 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
                     raise error
                 return answer
             assert isinstance(action, Start)
-            sent = run.started(action)
             try:
+                sent = run.started(action)
                 on = self._on[action.endpoint.address]
+                sending = of(request) if self.replays else request
                 if whole or channel._reads_reports:
-                    answer, call = on.with_call(of(request), action.timeout, sent, *rest)
+                    answer, call = on.with_call(sending, action.timeout, sent, *rest)
                     if channel._reads_reports:
                         run.reported(action.attempt, call.trailing_metadata())
                     answer = (answer, call) if whole else answer
                 else:
-                    answer = on(of(request), action.timeout, sent, *rest)
-                actions = run.finished(action.attempt, OK)
+                    answer = on(sending, action.timeout, sent, *rest)
             except grpc.RpcError as error:
                 actions = run.finished(action.attempt, outcome_of(error), error)
             except BaseException as problem:
                 self._abandon(run, action.attempt, problem)
                 raise
+            else:
+                actions = run.finished(action.attempt, OK)
 
     def _request(self, run: Run, request: Any) -> Any:  # noqa: ARG002
         """What each attempt sends; a client stream is made to be read again."""
         return request
-
-    def _known(self, request: Any) -> Any:
-        """The request, for balancers that look at it; None for a client stream."""
-        return request if self.kind == "unary_unary" else None
 
     def _abandon(self, run: Run, attempt: int, problem: BaseException) -> None:
         """Not a gRPC error: a closed channel, a request that cannot be serialized, Ctrl-C."""
@@ -300,7 +322,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._attempts: dict[int, Any] = {}
         self._answered: Any = None  # the attempt whose answer or error is the call's
         self._outcome: Outcome | None = None
-        self._error: CallError | None = None
+        self._error: BaseException | None = None
         self._perform(run.begin())
         refuse_mistake(self._error)
 
@@ -317,19 +339,22 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._run.channel._timers.at(wake_at, self._woke)
 
     def _start(self, start: Start) -> None:
-        sent = self._run.started(start)
         try:
+            sent = self._run.started(start)
             attempt = self._on[start.endpoint.address].future(of(self._request), start.timeout, sent, *self._rest)
         except grpc.RpcError as error:  # a request that cannot be serialized: grpc says so at once
             self._perform(self._run.finished(start.attempt, outcome_of(error), error))
             return
-        except BaseException:
-            self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
-            if self._run.channel._closed.is_set():
-                return
-            raise
+        except BaseException as problem:
+            ended = self._run.broken_off(start.attempt)
+            if ended is not None:
+                for other in list(self._attempts.values()):
+                    other.cancel()
+                closed = self._run.channel._closed.is_set()
+                self._close(Finish(start.attempt, BROKEN_OFF), ended if closed else problem)
+            return
         self._attempts[start.attempt] = attempt
-        if self.done():  # cancelled while it was being started
+        if self._run.machine.state is State.DONE:  # cancelled while it was being started
             attempt.cancel()
         attempt.add_done_callback(lambda done: self._ended(start.attempt, done))
 
@@ -346,14 +371,10 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def _woke(self) -> None:
         """A timer of an earlier state may come too; it finds that nothing is due."""
-        if self._run.channel._closed.is_set():
-            self._perform(self._run.cancelled())
-            return
-        wake_at = self._run.machine.wake_at
-        if wake_at is not None and wake_at <= _now():
-            self._perform(self._run.woke())
+        closed = self._run.channel._closed.is_set()
+        self._perform(self._run.cancelled() if closed else self._run.woke())
 
-    def _close(self, finish: Finish, error: CallError | None) -> None:
+    def _close(self, finish: Finish, error: BaseException | None) -> None:
         with self._condition:
             self._error = error
             self._answered = self._attempts.get(finish.attempt)
@@ -361,7 +382,10 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._condition.notify_all()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            callback(self)
+            try:
+                callback(self)
+            except Exception:  # as in grpc: it must not end the thread that other calls need
+                _log.exception("a callback of %s failed", self._run.method)
 
     def answer(self) -> Any:
         """Waits for the end in the caller's thread: the answer, or the error raised (CANCELLED, too)."""
@@ -402,7 +426,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             raise self._error
         return self._answered.result()
 
-    def exception(self, timeout: float | None = None) -> CallError | None:
+    def exception(self, timeout: float | None = None) -> BaseException | None:  # type: ignore[override] # of an argument
         self._wait(timeout)
         if self.cancelled():
             raise grpc.FutureCancelledError
@@ -435,11 +459,12 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def code(self) -> grpc.StatusCode:
         self._wait(None)
-        return grpc.StatusCode.OK if self._error is None else self._error.code()
+        assert self._outcome is not None
+        return STATUS[int(self._outcome.code)]
 
     def details(self) -> str:
         self._wait(None)
-        return "" if self._error is None else self._error.details()
+        return self._error.details() if isinstance(self._error, CallError) else str(self._error or "")
 
     def initial_metadata(self) -> Sent:
         self._wait(None)

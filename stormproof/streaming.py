@@ -48,6 +48,7 @@ class StreamUnary(UnaryUnary, grpc.StreamUnaryMultiCallable):  # type: ignore[ty
     """Calls a method with a client stream: like a unary call whose request can be read again."""
 
     kind = "stream_unary"
+    replays = True
 
     def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
         super().__init__(channel, method, None, deserializer, registered)

@@ -34,12 +34,13 @@ start anew.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from stormproof.core.breaker import FAILURES
 from stormproof.core.endpoint import Endpoint
-from stormproof.core.outcome import Code, Evidence, Outcome
+from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.core.pool import Flight, Member, Pool
 
@@ -92,6 +93,13 @@ class State(Enum):
     DONE = "done"
 
 
+# By names of their own: to look up a member of an Enum takes Python 3.11 ten times as long.
+NEW, RUNNING, WAITING, DONE = State
+_OK, _NEVER_SENT = Code.OK, Evidence.NEVER_SENT
+#: How nearly every call ends.
+_AT_ONCE = Finish(1, OK)
+
+
 class Call:
     """One call. `timeout` is the caller's own, in seconds; the smaller of it and the policy's wins.
 
@@ -120,19 +128,18 @@ class Call:
         self._committed = False
         self._policy = policy
         own = policy.timeout
-        self.timeout = (
-            own if timeout is None else timeout if own is None else min(own, timeout)
-        )  # seconds, for all of it
+        # Seconds, for all of it.
+        self.timeout = own if timeout is None or (own is not None and own < timeout) else timeout
         self.deadline: float | None = None  # when the call must be over
         self._flights: dict[int, Flight] = {}
-        self._tried: list[Member] = []
+        self._tried: Sequence[Member] = ()
         self._rounds = 1  # attempts in the sense of the retry policy, the first one in
         self._step = 1  # of the backoff
         self._copies = 1  # copies in the sense of the hedge, the first one in
         self._sent = 0  # attempts under way, or ended, that may have reached a server
         self._failure: Finish | None = None  # what the caller hears if nothing better comes
         self.attempts = 0
-        self.state = State.NEW
+        self.state = NEW
         self.wake_at: float | None = None
 
     def begin(self, now: float, waited: float = 0.0) -> list[Action]:
@@ -140,12 +147,12 @@ class Call:
         if self.timeout is not None:
             self.deadline = now - waited + self.timeout
             if self.deadline <= now:
-                self.state = State.DONE
+                self.state = DONE
                 return [
                     Finish(0, Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"))
                 ]
         if not self._pool.members:
-            self.state = State.DONE
+            self.state = DONE
             return [Finish(0, Outcome(Code.UNAVAILABLE, Evidence.NEVER_SENT, self._pool.problem))]
         return [self._start(now, Cause.FIRST)]
 
@@ -155,14 +162,14 @@ class Call:
         if flight is None:
             raise AssertionError(f"attempt {attempt} is not in flight")  # the driver broke the contract
         self._pool.finished(flight, outcome, now)
-        if self.state is State.DONE:
+        if self.state is DONE:
             return []
-        if outcome.code is Code.OK or outcome.ours:
-            return self._finish(Finish(attempt, outcome))
+        if outcome.code is _OK or outcome.ours:
+            return self._finish(_AT_ONCE if attempt == 1 and outcome is OK else Finish(attempt, outcome))
         if self._failure is None or self._policy.hedge is None:  # of a race the first error is told, else the last
             self._failure = Finish(attempt, outcome)
-        self._tried.append(flight.member)
-        if outcome.evidence is Evidence.NEVER_SENT:
+        self._tried = (*self._tried, flight.member)
+        if outcome.evidence is _NEVER_SENT:
             if attempt == self.attempts:
                 self._sent -= 1
             if not self._committed and self._time_is_left(now, 0.0) and self._pool.has_untried(self._tried):
@@ -178,9 +185,9 @@ class Call:
     def woke(self, now: float) -> list[Action]:
         """The time `wake_at` has come."""
         self.wake_at = None
-        if self.state is State.RUNNING:
+        if self.state is RUNNING:
             return self._hedge(now)
-        if self.state is not State.WAITING:
+        if self.state is not WAITING:
             return []
         if not self._time_is_left(now, 0.0):  # the driver woke us late
             assert self._failure is not None
@@ -195,29 +202,35 @@ class Call:
         """A message arrived that no further attempt has to bring again."""
         self._committed = not self._resumable
         self._rounds = self._step = 1
-        self._tried.clear()
+        self._tried = ()
 
     def cancelled(self, now: float) -> list[Action]:  # noqa: ARG002
         """The caller gave up."""
-        if self.state is State.DONE:
+        if self.state is DONE:
             return []
         return self._finish(Finish(self.attempts, Outcome(Code.CANCELLED, Evidence.LOST, "cancelled by the caller")))
 
+    def endpoint_of(self, attempt: int) -> Endpoint:
+        """Where `attempt` went, which is in flight."""
+        return self._flights[attempt].member.endpoint
+
     def _start(self, now: float, cause: Cause) -> Start:
-        flying = [flight.member for flight in self._flights.values()]
-        flight = self._pool.begin(now, self._tried + flying if flying else self._tried, self._key)
-        self.state = State.RUNNING
-        self.attempts += 1
+        avoid = self._tried
+        if self._flights:
+            avoid = (*avoid, *(flight.member for flight in self._flights.values()))
+        flight = self._pool.begin(now, avoid, self._key)
+        self.state = RUNNING
+        self.attempts = attempt = self.attempts + 1
         self._sent += 1
-        self._flights[self.attempts] = flight
+        self._flights[attempt] = flight
         timeout = self._policy.attempt_timeout
         if self.deadline is not None:
             left = self.deadline - now
-            timeout = left if timeout is None else min(timeout, left)
+            timeout = left if timeout is None or left < timeout else timeout
         hedge = self._policy.hedge
         if hedge is not None:
             self.wake_at = now + hedge.after if self._copies < hedge.attempts else None
-        return Start(self.attempts, flight.member.endpoint, timeout, self._sent, cause)
+        return Start(attempt, flight.member.endpoint, timeout, self._sent, cause)
 
     def _hedge(self, now: float) -> list[Action]:
         """One more copy, if there may be one; the time of the next one, if there may be more."""
@@ -267,7 +280,7 @@ class Call:
         self._step = self._step + 1 if wanted is None else 1  # gRFC A6: a pushback resets the backoff
         if delay <= 0.0:
             return [self._start(now, Cause.RETRY)]
-        self.state = State.WAITING
+        self.state = WAITING
         self.wake_at = now + delay
         return []
 
@@ -275,7 +288,7 @@ class Call:
         return self.deadline is None or now + delay < self.deadline
 
     def _finish(self, finish: Finish) -> list[Action]:
-        self.state = State.DONE
+        self.state = DONE
         self.wake_at = None
         if not self._flights:
             return [finish]
