@@ -158,6 +158,19 @@ def test_waits_are_shortened_evenly_by_up_to_a_fifth():
     assert kstest(waits, "uniform", args=(0.8, 0.2)).pvalue > 1e-6
 
 
+@pytest.mark.guarantee(58)
+def test_in_a_panic_a_retry_still_goes_elsewhere():
+    """All three are ejected, and all are used: whoever was tried is not, until all were."""
+    pool = pool_of("a", "b", "c", failover=Failover(base=50, cap=50))
+    for _ in range(3):
+        pool.finished(pool.begin(0.0), REFUSED, 0.0)
+    tried = []
+    for name in "abca":
+        flight = pool.begin(0.1, tried)
+        assert flight.member.endpoint.address == f"{name}:1"
+        tried.append(flight.member)
+
+
 BALANCERS = [
     RoundRobin(),
     RandomChoice(),

@@ -216,5 +216,8 @@ def test_every_action_of_a_call_is_the_models(policy, resumable, coins, data):
             assert model.wake[0] - 1e-9 <= call.wake_at <= model.wake[1] + 1e-9
         assert (call.state is State.DONE, call.state is State.WAITING) == (model.over, model.waits)
         assert finishes == model.over
+        assert pool.account._reserve == pytest.approx(
+            max(0, model.coins), abs=0.001
+        )  # what cannot happen costs nothing
         assert sum(member.in_flight for member in pool.members) == len(model.flying)
     event(f"over {model.over}, attempts {model.attempts}")
