@@ -362,9 +362,8 @@ def test_a_commit_that_fails_ends_the_run(driver, store):
             store.close()
         return number
 
-    got = []
+    got, watched = [], Checkpoint(resume=COUNTING.resume, cursor=closing)
     with pytest.raises(CheckpointError, match=r"progress\.db is closed"):
-        watched = Checkpoint(resume=COUNTING.resume, cursor=closing)
         driver.read(Numbers(), store=store, got=got, every=1, checkpoint=watched)
     assert got == fresh(0, 1, 2, 3)
     with CheckpointStore(store.path) as again:
