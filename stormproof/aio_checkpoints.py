@@ -57,13 +57,17 @@ async def _stream(stream: Stream) -> AsyncGenerator[tuple[Any, Mark], None]:
 
 
 async def _keep(stream: Stream, progress: Progress) -> None:
-    """Returns when it is on disk; a task that is cancelled meanwhile waits too, so that commits keep their order."""
+    """Returns when it is on disk, however often the task is cancelled meanwhile: else the next run's commits might be first."""
     keeping = asyncio.ensure_future(asyncio.to_thread(stream.keep, progress))
-    try:
-        await asyncio.shield(keeping)
-    except asyncio.CancelledError:
-        await asyncio.wait([keeping])
-        raise
+    cancelled = None
+    while not keeping.done():
+        try:
+            await asyncio.wait([keeping])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from keeping.exception()
+    keeping.result()
 
 
 @asynccontextmanager

@@ -354,6 +354,22 @@ def test_what_the_users_functions_raise_passes_through(driver, store, broken):
     assert store.progress("s") == Progress(done=3, begun=3, cursor=2)
 
 
+def test_a_commit_that_fails_ends_the_run(driver, store):
+    """The store is closed under it when 3 has come: 3 is handed out, as the disk has said that it may be, and no more."""
+
+    def closing(number):
+        if number == 3:
+            store.close()
+        return number
+
+    got, watched = [], Checkpoint(resume=COUNTING.resume, cursor=closing)
+    with pytest.raises(CheckpointError, match=r"progress\.db is closed"):
+        driver.read(Numbers(), store=store, got=got, every=1, checkpoint=watched)
+    assert got == fresh(0, 1, 2, 3)
+    with CheckpointStore(store.path) as again:
+        assert again.progress("s") == Progress(done=3, begun=4, cursor=2)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -397,9 +413,9 @@ def test_a_task_that_is_cancelled_in_a_commit_waits_for_it(store):
     async def scene():
         with store._file.use():
             reading, spy = await committing(store)
-            reading.cancel()
-            for _ in range(20):
-                await asyncio.sleep(0.001)
+            for _ in range(4):
+                reading.cancel()
+                await asyncio.sleep(0.005)
             assert not reading.done()
         with pytest.raises(asyncio.CancelledError):
             await reading
