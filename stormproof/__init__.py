@@ -4,6 +4,7 @@ from stormproof.channel import Channel
 from stormproof.checkpoints import CheckpointError, CheckpointStore, Mark, StoreInUse, checkpointed
 from stormproof.config import ChannelConfig
 from stormproof.core.balancers import (
+    Adaptive,
     Balancer,
     ConsistentHash,
     Keyed,
@@ -25,7 +26,7 @@ from stormproof.service_config import from_service_config
 __all__ = [
     "Channel", "ChannelConfig", "from_service_config", "Endpoint", "CallError", "Code", "Evidence", "Outcome",
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
-    "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
+    "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "Adaptive",
     "ConsistentHash", "Keyed", "KeyedPicker",
     "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed",
 ]  # fmt: skip

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from machines import ANSWERED, CANCELLED, LOST, picks, pool_of
 from scipy.stats import chisquare
 
-from stormproof.core.balancers import ConsistentHash, LeastRequest, PeakEwma, RandomChoice, RoundRobin
+from stormproof.core.balancers import Adaptive, ConsistentHash, LeastRequest, PeakEwma, RandomChoice, RoundRobin
 from stormproof.core.eligible import whole
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import OK
 
 ALL = [
     RoundRobin(), RandomChoice(), LeastRequest(), LeastRequest(choices=3), LeastRequest(choices=None), PeakEwma(),
-    ConsistentHash(header="user-id"),
+    Adaptive(), ConsistentHash(header="user-id"),
 ]  # fmt: skip
 ALPHA = 1e-6
 
