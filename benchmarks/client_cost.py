@@ -32,6 +32,7 @@ import grpc
 from protos.hello_pb2 import HelloRequest
 from protos.hello_pb2_grpc import HelloStub
 from stormproof import (
+    Adaptive,
     Channel,
     CheckpointStore,
     ConsistentHash,
@@ -136,7 +137,14 @@ def least(work: Callable[[], None], turns: int) -> float:
 def pure() -> None:
     """The machine and a pick, without any I/O."""
     for count in (10, 10_000):
-        for balancer in (RoundRobin(), RandomChoice(), LeastRequest(), PeakEwma(), LeastRequest(choices=None)):
+        for balancer in (
+            RoundRobin(),
+            RandomChoice(),
+            LeastRequest(),
+            PeakEwma(),
+            Adaptive(),
+            LeastRequest(choices=None),
+        ):
             endpoints = [Endpoint(f"h{index}:1") for index in range(count)]
             pool = Pool(endpoints, balancer=balancer, failover=Failover(), budget=RetryBudget(), rng=random.Random(1))
             turns = 20 if balancer == LeastRequest(choices=None) and count > 10 else 5_000

@@ -35,7 +35,7 @@ def page() -> str:
         )
     )
     parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often")))
-    shipped = ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "ConsistentHash")
+    shipped = ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "Adaptive", "ConsistentHash")
     parts.append(_section("Balancers", "Who is called.", [getattr(stormproof, name) for name in shipped]))
     sources = [getattr(stormproof, name) for name in ("Dns", "File", "Polled", "Subset")]
     parts.append(_section("Resolvers", "Where endpoints come from.", sources))

@@ -5,6 +5,7 @@ from stormproof.checkpoint_store import CheckpointError, CheckpointStore, StoreI
 from stormproof.checkpoints import checkpointed, checkpointed_stream
 from stormproof.config import ChannelConfig
 from stormproof.core.balancers import (
+    Adaptive,
     Balancer,
     ConsistentHash,
     Keyed,
@@ -33,7 +34,7 @@ __all__ = [
     "CallError", "Code", "Evidence", "Outcome",
     "Policy", "Retry", "Backoff", "Hedge", "Checkpoint", "RetryBudget", "Failover",
     "HealthCheck", "LoadReports", "SlowStart",
-    "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma",
+    "Balancer", "Picker", "RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "Adaptive",
     "ConsistentHash", "Keyed", "KeyedPicker",
     "CheckpointStore", "CheckpointError", "StoreInUse", "Mark", "checkpointed", "checkpointed_stream",
 ]  # fmt: skip

@@ -73,6 +73,7 @@ from harness import (
 from harness.fleet.deployment import Deployment
 from harness.runner import Result
 from stormproof import (
+    Adaptive,
     Backoff,
     Balancer,
     CallError,
@@ -285,7 +286,7 @@ def keyed() -> list[Keyed]:
 
 
 def balancers() -> list[Balancer]:
-    return [RoundRobin(), RandomChoice(), LeastRequest(), PeakEwma(decay=5.0), Newest()]
+    return [RoundRobin(), RandomChoice(), LeastRequest(), PeakEwma(decay=5.0), Adaptive(probe=0.5), Newest()]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from protos import hello_pb2_grpc
 from stormproof import (
+    Adaptive,
     Backoff,
     CallError,
     Channel,
@@ -101,6 +102,7 @@ policies = st.builds(
 balancers = st.one_of(
     st.builds(LeastRequest, choices=st.none() | st.integers(2, 10)),
     st.builds(PeakEwma, decay=seconds, failure=seconds, probe=seconds),
+    st.builds(Adaptive, probe=seconds),
     st.builds(
         ConsistentHash,
         header=st.from_regex(r"[a-z0-9_.-]+", fullmatch=True),

@@ -1,5 +1,6 @@
 """How one of the eligible endpoints is chosen: one idea a file, each a configuration and its running picker."""
 
+from stormproof.core.balancers.adaptive import Adaptive
 from stormproof.core.balancers.base import Balancer, Keyed, KeyedPicker, Picker
 from stormproof.core.balancers.consistent_hash import ConsistentHash
 from stormproof.core.balancers.least_request import LeastRequest
@@ -9,5 +10,5 @@ from stormproof.core.balancers.round_robin import RoundRobin
 
 __all__ = [
     "Balancer", "Picker", "Keyed", "KeyedPicker",
-    "ConsistentHash", "LeastRequest", "PeakEwma", "RandomChoice", "RoundRobin",
+    "Adaptive", "ConsistentHash", "LeastRequest", "PeakEwma", "RandomChoice", "RoundRobin",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from machines import ANSWERED, CANCELLED, LOST, REFUSED, picks, pool_of
 from scipy.stats import chisquare
 
-from stormproof.core.balancers import ConsistentHash, LeastRequest, PeakEwma, RandomChoice, RoundRobin
+from stormproof.core.balancers import Adaptive, ConsistentHash, LeastRequest, PeakEwma, RandomChoice, RoundRobin
 from stormproof.core.budget import RetryBudget
 from stormproof.core.call import Call, Finish
 from stormproof.core.eligible import Eligible, whole
@@ -27,7 +27,7 @@ from stormproof.core.pool import Flight
 
 ALL = [
     RoundRobin(), RandomChoice(), LeastRequest(), LeastRequest(choices=3), LeastRequest(choices=None), PeakEwma(),
-    ConsistentHash(header="user-id"),
+    Adaptive(), ConsistentHash(header="user-id"),
 ]  # fmt: skip
 ALPHA = 1e-6
 

@@ -133,8 +133,9 @@ class Layers:
 @pytest.mark.parametrize("good", [0.0, 20.0])
 def test_in_a_total_outage_layers_do_not_multiply_their_retries(good):
     """Three layers of three attempts, every server answers UNAVAILABLE, 200 calls a second for 60 s, after 20 good seconds or
-    from the start. Unbound that is 27 attempts a call. Of ours the retries of the layers add up, to their budgets: 3 times 10 of
-    the reserve, 1 a second, and what the good seconds earned, 0.1 * 200 * 10 * (1 - exp(-2)) = 173; 1.06 attempts a call at most."""
+    from the start. Unbound that is 27 attempts a call. Of ours the retries of the layers add up, to their budgets: 3 times 10
+    of the reserve, 1 a second, and what the good seconds earned, 0.1 * 200 * 10 * (1 - exp(-2)) = 173; at most 1.06 attempts
+    a call."""
     layers = Layers(3, RetryBudget())
     layers.down = False
     for number in range(int(200 * good)):
@@ -154,7 +155,7 @@ def test_in_a_total_outage_layers_do_not_multiply_their_retries(good):
 
 @pytest.mark.guarantee(57)
 def test_at_the_first_moment_of_an_outage_layers_do_not_multiply_either():
-    """Frozen time: 1000 calls at once into an outage. Each layer has its 10 retries, all three 30: 1030 attempts, not 27,000."""
+    """Frozen time: 1000 calls at once into an outage. Each layer has its 10 retries, all three 30: 1030 attempts, not 27000."""
     layers = Layers(3, RetryBudget())
     for _ in range(1000):
         layers.call(5.0)
