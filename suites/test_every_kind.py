@@ -13,7 +13,7 @@ callers call one method again and again, one server is in trouble for a while, a
   moment before its clients hear that it drains, and does not say that it did nothing for them; grpc/grpc#41785.)
 - Nobody is told of a black hole, so it takes up to two attempt timeouts to find. Even then no call outlasts its deadline.
 - Within two seconds of its healing the server has its part of the work again (where calls are streams, it takes the time
-  of two more: the first one is a trial). In the end nothing is left in flight.
+  of three more: the first one is a trial). In the end nothing is left in flight.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ def test_every_kind_of_call_outlives_every_trouble(fleet, trouble, method, drive
             with fleet.fault(trouble, on="server-0"):
                 found = time.monotonic() + (2 * POLICY.attempt_timeout if isinstance(trouble, Blackhole) else 0.0)
                 until(lambda: sum(call.over for call in calls if call.began > found) >= some, "calls elsewhere")
-            healed, trial = time.monotonic(), 2 * KINDS[method] * SERVERS.service_time
+            healed, trial = time.monotonic(), 3 * KINDS[method] * SERVERS.service_time
             until(lambda: has_its_part(fleet, healed), "server-0 has its part of the work again", 2.0 + trial)
         until(lambda: not any(member.in_flight for member in client.channel._pool.members), "nothing in flight")
     broken = [call for call in calls if call.error is not None]
