@@ -133,7 +133,8 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         return grpc.aio.EOF
 
     def _arrived(self, message: Any) -> None:
-        self._run.machine.progressed()
+        with self._run.channel._lock:
+            self._run.machine.progressed(_now())
         if self._resume is not None:
             try:
                 self._request = self._resume(self._first_request, message)

@@ -22,7 +22,7 @@ from stormproof.core.call import Action, Cancel, Finish, Start, State
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.driver import BROKEN_OFF, Run
 from stormproof.errors import STATUS, CallError
-from stormproof.subchannels import outcome_of
+from stormproof.subchannels import NOT_SERIALIZED, FirstStatus, outcome_of
 
 if TYPE_CHECKING:
     from stormproof.aio import Channel
@@ -65,8 +65,9 @@ class UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # 
         self._channel = channel
         self._method = method
         self._policy = channel._policy_of(method)
+        self._serialize = serializer
         kind = self.kind
-        self._on = channel._bind(lambda to: getattr(to, kind)(method, serializer, deserializer, registered))
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, None, deserializer, registered))
 
     def __call__(
         self,
@@ -81,7 +82,7 @@ class UnaryUnary(grpc.aio.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # 
         if self._channel._closed.is_set():
             self._channel._check_open()
         run = AioRun(self._channel, self._method, self._policy, timeout, metadata, request=request)
-        return UnaryUnaryCall(run, self._on, request, (credentials, wait_for_ready, compression))
+        return UnaryUnaryCall(run, self._on, request, self._serialize, (credentials, wait_for_ready, compression))
 
 
 class StreamUnary(UnaryUnary, grpc.aio.StreamUnaryMultiCallable):  # type: ignore[type-arg]
@@ -90,10 +91,9 @@ class StreamUnary(UnaryUnary, grpc.aio.StreamUnaryMultiCallable):  # type: ignor
     kind = "stream_unary"
 
     def __init__(self, channel: Channel, method: str, serializer: Any, deserializer: Any, registered: bool) -> None:
-        super().__init__(channel, method, None, deserializer, registered)
+        super().__init__(channel, method, serializer, deserializer, registered)
         # One stream cannot be read by two attempts at once.
         self._policy = replace(self._policy, idempotent=self._policy.repeatable, hedge=None)
-        self._serialize = serializer
 
     def __call__(  # type: ignore[override]
         self,
@@ -109,7 +109,7 @@ class StreamUnary(UnaryUnary, grpc.aio.StreamUnaryMultiCallable):  # type: ignor
             self._channel._check_open()
         run = AioRun(self._channel, self._method, self._policy, timeout, metadata)
         request = run.stream = Replay(request_iterator, self._serialize, self._policy.buffer, run.machine.committed)
-        return StreamUnaryCall(run, self._on, request, (credentials, wait_for_ready, compression))
+        return StreamUnaryCall(run, self._on, request, None, (credentials, wait_for_ready, compression))
 
 
 class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
@@ -122,12 +122,21 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
 
     _replays = False  # whether the request is read by each attempt
 
-    def __init__(self, run: AioRun, on: Mapping[str, Any], request: Any, rest: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        run: AioRun,
+        on: Mapping[str, Any],
+        request: Any,
+        serialize: Callable[[Any], bytes] | None,
+        rest: tuple[Any, ...],
+    ) -> None:
         self._run = run
         self._on = on
         self._request = request
+        self._serialize = serialize
         self._rest = rest
         self._attempts: dict[int, Any] = {}
+        self._status: FirstStatus | None = None  # of the attempt that sends a stream
         self._last: Any = None  # the attempt whose metadata are the call's
         self._watched = False  # somebody waits for the end of the first attempt
         self._finish: Finish | None = None
@@ -165,15 +174,28 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         sent = self._run.started(start)
         if self._finish is not None:  # an observer cancelled the call just now
             return
+        request = self._request
+        if self._replays:
+            request = request.attempt()
+        elif self._serialize is not None:
+            try:
+                request = self._serialize(request)
+            except Exception as problem:  # grpc.aio would send an empty message in its place
+                self._perform(self._run.finished, start.attempt, NOT_SERIALIZED)
+                if self._error is not None:
+                    self._error.__cause__ = problem
+                return
         credentials, wait_for_ready, compression = self._rest
         self._last = self._attempts[start.attempt] = attempt = self._on[start.endpoint.address](
-            self._request.attempt() if self._replays else self._request,
+            request,
             timeout=start.timeout,
             metadata=sent,
             credentials=credentials,
             wait_for_ready=wait_for_ready,
             compression=compression,
         )
+        if self._replays:
+            self._status = FirstStatus(attempt)
         if start.attempt == 1:
             attempt.add_done_callback(self._first_ended)
         else:
@@ -202,7 +224,8 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         """Waits for the end of an attempt, and does what follows from it."""
         try:
             answer = await self._attempts[number]
-        except grpc.RpcError as error:
+        except grpc.RpcError as last:
+            error = last if self._status is None else self._status.error() or last
             if self._run.channel._reads_reports:
                 await self._report_of(number)
             self._perform(self._run.finished, number, outcome_of(error), error)
@@ -210,10 +233,12 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
             self._break_off(problem)
             self._perform(self._run.finished, number, BROKEN_OFF)
         except BaseException as stop:
-            # Either who waits here has to stop, or the attempt was cancelled: by `cancel`, or by its channel.
+            # Either who waits here has to stop, or the attempt was cancelled: by `cancel`, by its channel, or by grpc
+            # because the stream of requests raised.
             here = not isinstance(stop, asyncio.CancelledError) or _is_cancelled(asyncio.current_task())
             closed = self._run.channel._closed.is_set()
-            if here or not closed:
+            raised = self._run.stream is not None and self._run.stream.problem is not None
+            if here or not (closed or raised):
                 self.cancel()
             self._perform(self._run.finished, number, CLOSED if closed else CANCELLED)
             if here:

@@ -185,7 +185,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
     def _arrived(self, message: Any) -> None:
         self._waiting = None
         with self._run.channel._lock:
-            self._run.machine.progressed()
+            self._run.machine.progressed(_now())
         if self._resume is not None:
             try:
                 self._request = self._resume(self._first_request, message)

@@ -198,11 +198,14 @@ class Call:
         """What the attempt in flight has done cannot be undone by another one."""
         self._committed = not self._resumable
 
-    def progressed(self) -> None:
-        """A message arrived that no further attempt has to bring again."""
+    def progressed(self, now: float) -> None:
+        """A message arrived that no further attempt has to bring again. Of a trial it is the proof."""
         self._committed = not self._resumable
         self._rounds = self._step = 1
         self._tried = ()
+        for flight in self._flights.values():
+            if flight.trial:
+                self._pool.proven(flight, now)
 
     def cancelled(self, now: float) -> list[Action]:  # noqa: ARG002
         """The caller gave up."""

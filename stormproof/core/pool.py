@@ -25,7 +25,7 @@ from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
 from stormproof.core.health import Answer
 from stormproof.core.load import Load
-from stormproof.core.outcome import Code, Outcome
+from stormproof.core.outcome import OK, Code, Outcome
 from stormproof.core.reports import LoadReport, LoadReports, ReportedWeight, effective_weights
 
 #: Seconds for which a measure of the whole pool is good.
@@ -208,6 +208,12 @@ class Pool:
             self.account.succeeded(now)
         if member.gone and not member.in_flight and self._leaving.pop(member.endpoint.address, None) is not None:
             self.drained.append(member)
+
+    def proven(self, flight: Flight, now: float) -> None:
+        """A message has come on a stream that is a trial: its endpoint works, however long the stream goes on."""
+        flight.trial = False
+        if flight.member.breaker.finished(OK, flight.started, now, self.rng, trial=True):
+            self._changed(flight.member, now)
 
     def checked(self, address: str, answer: Answer, serving: bool, now: float) -> bool:
         """The endpoint was asked whether it can serve, and that is what is known now. Returns whether it is news."""

@@ -103,6 +103,9 @@ class Threads:
     def call(self, name: str, **options: Any) -> str:
         return self._stub.SayHello(named(name), **options).message
 
+    def raw(self, request: Any) -> Any:
+        return self._stub.SayHello(request)
+
     def start(self, name: str, **options: Any) -> Any:
         return self._stub.SayHello.future(named(name), **options)
 
@@ -146,6 +149,12 @@ class Asyncio:
 
     def call(self, name: str, **options: Any) -> str:
         return self._do(self._call(name, options)).message
+
+    async def _raw(self, request: Any) -> Any:
+        return await self._stub.SayHello(request)
+
+    def raw(self, request: Any) -> Any:
+        return self._do(self._raw(request))
 
     def start(self, name: str, **options: Any) -> futures.Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._call(name, options), self._loop)

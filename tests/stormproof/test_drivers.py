@@ -8,7 +8,7 @@ from concurrent import futures
 
 import grpc
 import pytest
-from greeters import DRIVERS, HELLO, calling, closed_port, until
+from greeters import DRIVERS, HELLO, calling, closed_port, named, until
 
 from stormproof import Backoff, CallError, Code, Endpoint, Evidence, Hedge, Policy, Retry, RetryBudget, RoundRobin
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Ejected
@@ -234,3 +234,32 @@ def test_bad_arguments_are_all_told_at_once(driver):
         ValueError, match="^Channel: endpoints must hold at least one address.*; policy must be a Policy"
     ):
         DRIVERS[driver]([], policy=3)
+
+
+@pytest.mark.guarantee(106, 107)
+def test_a_request_that_cannot_be_serialized_reaches_nobody(driver, one):
+    """INTERNAL, surely not done, at once; the server hears nothing, nobody is blamed and nothing stays in flight."""
+    with calling(driver, one.addresses) as client:
+        with pytest.raises(CallError) as caught:
+            client.raw("no message")
+        assert (caught.value.code(), caught.value.may_have_happened) == (grpc.StatusCode.INTERNAL, False)
+        assert client.call("x") == "Hello, x!"
+    assert len(one.greeters[0].metadata) == 1
+
+
+@pytest.mark.guarantee(107)
+def test_a_stream_of_requests_that_raises_is_told_with_its_cause(driver, three):
+    """The iterator raises after two requests: UNKNOWN, its exception is the cause, and nobody is ejected for it."""
+
+    def broken():
+        yield named("Ada")
+        yield named("Bob")
+        raise OSError("the disk is gone")
+
+    events = []
+    with calling(driver, three.addresses, observer=events.append) as client:
+        with pytest.raises(CallError) as caught:
+            client.all(broken())
+    assert caught.value.code() is grpc.StatusCode.UNKNOWN
+    assert isinstance(caught.value.__cause__, OSError)
+    assert not any(isinstance(event, Ejected) for event in events)

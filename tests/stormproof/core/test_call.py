@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, pool_of
+from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, picks, pool_of
 
 from stormproof.core.balancers import LeastRequest, PeakEwma
 from stormproof.core.budget import RetryBudget
@@ -215,7 +215,7 @@ def test_a_pushback_moves_the_next_copy_or_forbids_it():
         assert call.finished(1, Outcome(Code.UNAVAILABLE, pushback=pushback), 0.15) == []
         assert call.wake_at == (pytest.approx(wake_at) if wake_at else None)
         if wake_at:
-            assert call.woke(0.4) == [start(3, C, pytest.approx(0.6))]
+            assert call.woke(0.4) == [start(3, C, pytest.approx(0.6), Cause.HEDGE)]
         else:
             assert call.finished(2, OK, 0.2) == [Finish(2, OK)]
 
@@ -404,7 +404,7 @@ def test_a_trial_that_loses_a_race_is_no_verdict():
     pool = pool_of("a", "b")
     pool.finished(pool.begin(0.0), REFUSED, 0.0)
     call = Call(pool, HEDGED)
-    assert [call.begin(1.0), call.woke(1.1)] == [[start(1, A, 1.0)], [start(2, B, pytest.approx(0.9))]]
+    assert [call.begin(1.0), call.woke(1.1)] == [[start(1, A, 1.0)], [start(2, B, pytest.approx(0.9), Cause.HEDGE)]]
     call.finished(2, OK, 1.2)
     call.finished(1, CANCELLED, 1.3)
     assert pool.members[0].breaker.state.name == "OPEN"
@@ -495,3 +495,18 @@ def test_every_call_ends_once_in_time_and_lets_go_of_everything(outcomes, attemp
     assert counted <= attempts
     assert [member.in_flight for member in pool.members] == [0, 0, 0]
     assert call.woke(now + 9) == [] == call.cancelled(now + 9)
+
+
+def test_the_first_message_of_a_stream_proves_its_endpoint():
+    """A trial that is a stream of hours lets others in as soon as it is answered; its end is one call like any other."""
+    pool = pool_of("a", "b")
+    broken = Call(pool, Policy(retry=None))
+    broken.begin(0.0)
+    broken.finished(1, REFUSED, 0.0)
+    stream = Call(pool, Policy())
+    assert stream.begin(1.0)[0].endpoint.address == "a:1"
+    assert picks(pool, 2, 1.1) == ["b:1", "b:1"]
+    stream.progressed(1.2)
+    assert picks(pool, 2, 1.3) == ["a:1", "a:1"]
+    stream.finished(1, LOST, 3600.0)
+    assert picks(pool, 1, 3600.1) == ["a:1"]

@@ -203,7 +203,7 @@ def test_every_action_of_a_call_is_the_models(policy, resumable, coins, data):
                 end = Finish(model.attempts, Outcome(Code.CANCELLED, Evidence.LOST, "cancelled by the caller"))
                 assert actions == ([] if model.over else model.finish(end))
             case "progress":
-                call.progressed()
+                call.progressed(now)
                 model.progressed()
                 continue
             case _:
