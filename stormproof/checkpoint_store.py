@@ -52,8 +52,8 @@ class CheckpointStore:
     parent's files away.
 
     Raises CheckpointError for a file that is damaged, without its FILE-wal, of a newer format, or not one of ours.
-    Such a file is left as it is, and never begun anew; the message holds the last checkpoints that can still be read.
-    A commit that has returned survives SIGKILL and loss of power.
+    Such a file is never begun anew; what can still be read stays in it and its log, and the message holds the last
+    checkpoints of that. A commit that has returned survives SIGKILL and loss of power.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
