@@ -172,8 +172,6 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
 
     def _start(self, start: Start) -> None:
         sent = self._run.started(start)
-        if self._finish is not None:  # an observer cancelled the call just now
-            return
         request = self._request
         if self._replays:
             request = request.attempt()
@@ -186,7 +184,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
                     self._error.__cause__ = problem
                 return
         credentials, wait_for_ready, compression = self._rest
-        self._last = self._attempts[start.attempt] = attempt = self._on[start.endpoint.address](
+        attempt = self._on[start.endpoint.address](
             request,
             timeout=start.timeout,
             metadata=sent,
@@ -194,6 +192,10 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
             wait_for_ready=wait_for_ready,
             compression=compression,
         )
+        if self._finish is not None:  # an observer has cancelled the call just now
+            attempt.cancel()
+            return
+        self._last = self._attempts[start.attempt] = attempt
         if self._replays:
             self._status = FirstStatus(attempt)
         if start.attempt == 1:
@@ -338,7 +340,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         return True
 
     def cancelled(self) -> bool:
-        return self._finish is not None and self._finish.outcome.code is Code.CANCELLED
+        return isinstance(self._error, CallError) and self._error.outcome.code is Code.CANCELLED
 
     def done(self) -> bool:
         return self._finish is not None

@@ -410,7 +410,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         return True
 
     def cancelled(self) -> bool:
-        return self._outcome is not None and self._outcome.code is Code.CANCELLED
+        return self.done() and isinstance(self._error, CallError) and self._error.outcome.code is Code.CANCELLED
 
     def running(self) -> bool:
         return not self.done()
