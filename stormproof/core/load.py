@@ -1,7 +1,8 @@
 """How loaded an endpoint is, as balancers compare it: factored from how they choose, as in Finagle and Tower.
 
 Attempts in flight are counted by the pool for every member. `PeakEwmaLoad` adds what answers took: a moving average
-that believes bad news at once and good news slowly, except from an endpoint that was only asked in order to find out.
+that believes bad news at once and good news slowly, except from an endpoint that was only asked in order to find out, or
+when it comes twice.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from stormproof.core.outcome import Code, Outcome
 
 if TYPE_CHECKING:
     from stormproof.core.pool import Flight
+
+
+#: An answer so many times quicker than the estimate is noise; two of them running are a change.
+CHANGE = 4.0
 
 
 class Load(Protocol):
@@ -32,29 +37,59 @@ class PeakEwmaLoad:
     fast does not look fast.
     """
 
-    __slots__ = ("_decay", "_failure", "_flights", "_probe", "estimate", "observed")
+    __slots__ = (
+        "_asked",
+        "_decay",
+        "_failure",
+        "_flights",
+        "_low",
+        "_old",
+        "_probe",
+        "_single",
+        "estimate",
+        "observed",
+    )
 
     def __init__(self, *, decay: float, failure: float, probe: float) -> None:
         self._decay = decay
         self._failure = failure
         self._probe = probe
         self._flights: dict[Flight, float] = {}  # in order of their start, so the first is the oldest
+        self._old: set[Flight] = set()  # begun before a single call that went well, and still in flight
+        self._asked = -math.inf  # when the last call began
+        self._low = 0  # answers running that were far quicker than the estimate
+        self._single: Flight | None = None  # the last one, if it began `probe` seconds or more after the one before
         self.estimate: float | None = None  # None: never heard from
         self.observed = -math.inf
 
     def started(self, flight: Flight, now: float) -> None:
+        self._single = flight if now - self._asked >= self._probe else None
+        self._asked = now
         self._flights[flight] = now
 
     def finished(self, flight: Flight, outcome: Outcome, now: float) -> None:
-        del self._flights[flight]
-        if outcome.code is Code.CANCELLED:
+        old = flight in self._old
+        if old:
+            self._old.discard(flight)
+        else:
+            del self._flights[flight]
+        single = flight is self._single
+        if single:
+            self._single = None
+        if outcome.code is Code.CANCELLED or old:  # what is older than good news is no news
             return
         took = max(0.0, now - flight.started)
         if outcome.code in FAILURES:
             took = max(took, self._failure)
-        alone = not self._flights and flight.started - self.observed >= self._probe
-        if self.estimate is None or took >= self.estimate or alone:
+        self._low = self._low + 1 if self.estimate is not None and took * CHANGE < self.estimate else 0
+        if self.estimate is None or took >= self.estimate or self._low == 2:
             self.estimate = took
+        elif single:
+            self.estimate = took
+            older = [other for other, began in self._flights.items() if began <= flight.started]
+            for other in older:
+                del self._flights[other]
+            self._old.update(older)
         else:
             keep = math.exp(-max(0.0, now - self.observed) / self._decay)
             self.estimate = self.estimate * keep + took * (1.0 - keep)
@@ -66,15 +101,18 @@ class PeakEwmaLoad:
         if self.estimate is None:
             return math.inf if flights else 0.0
         if not flights:
-            return self.estimate
+            return self.estimate * (len(self._old) + 1)
         age = now - next(iter(flights.values()))
-        return max(self.estimate, age) * (len(flights) + 1)
+        return max(self.estimate, age) * (len(flights) + len(self._old) + 1)
 
     @property
     def idle(self) -> bool:
         """Whether no call is in flight on it."""
-        return not self._flights
+        return not self._flights and not self._old
 
     def forgotten(self, now: float) -> bool:
-        """Whether it is idle and has not been heard from for `probe` seconds: time to ask it again."""
-        return not self._flights and now - self.observed >= self._probe
+        """Whether no call has begun on it for `probe` seconds: time to ask it again, with one at a time.
+
+        One that does not come back holds up the next for ten times as long, not for ever.
+        """
+        return now - self._asked >= (self._probe if self._single is None else 10.0 * self._probe)

@@ -1,10 +1,11 @@
 """The member expected to answer soonest, of two drawn at random: least response time, as Finagle and Linkerd do it.
 
-Three things are ours. An endpoint that looks slow is asked again with one single call every `probe` seconds, and if
-that answers well it is believed at once: so a healed server has its share back in a moment, and a slow one costs one
-call a probe. An endpoint never heard from gets one call until it answers, not a crowd. And of two idle endpoints whose
-latencies differ by less than four times the slower one is picked in proportion to its speed: such differences are
-mostly noise, and one slow answer must not starve an endpoint for seconds.
+Three things are ours. An endpoint that looks slow is asked again with one single call if none has begun on it for `probe`
+seconds, and if that answers well it is believed at once, as are two answers running that are four times quicker: so a
+healed server has its share back in a moment, also under load, and a slow one costs one call a probe. An endpoint never
+heard from gets one call until it answers, not a crowd. And of two idle endpoints whose latencies differ by less than four
+times the slower one is picked in proportion to its speed: such differences are mostly noise, and one slow answer must
+not starve an endpoint for seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class PeakEwma:
 
     decay    seconds over which an old latency fades to 1/e (default 10, as in Finagle).
     failure  seconds that a failed attempt counts for at least.
-    probe    seconds after which an idle endpoint is asked again, however slow it was.
+    probe    seconds without a call after which an endpoint is asked again, however slow it was.
     """
 
     decay: float = 10.0
@@ -75,6 +76,6 @@ class _PeakEwmaPicker:
 
     def _anyway(self, dearer: PeakEwmaLoad, ratio: float, now: float) -> bool:
         """Whether the dearer one is picked all the same: to ask it again, or because the difference may be noise."""
-        if dearer.estimate is None or not dearer.idle:
+        if dearer.estimate is None:
             return False
-        return dearer.forgotten(now) or (ratio < NOISE and self._rng.random() * 2.0 * ratio < 1.0)
+        return dearer.forgotten(now) or (dearer.idle and ratio < NOISE and self._rng.random() * 2.0 * ratio < 1.0)

@@ -344,9 +344,9 @@ def settled(pool, latencies, now=0.0):
 @pytest.mark.guarantee(27)
 @given(steps=st.lists(st.tuples(st.floats(0, 20), st.floats(0.0001, 5), st.booleans()), min_size=1, max_size=40))
 def test_peak_ewma_believes_bad_news_at_once_and_good_news_slowly(steps):
-    """A slower answer is the estimate at once, a faster one fades it by exp(-dt / decay), a failure counts as 1 s at least:
-    to 1e-9 of the model, over any history of calls that come one after the other or overlap."""
-    load, now, estimate, observed = PeakEwmaLoad(decay=10.0, failure=1.0, probe=1e9), 0.0, None, 0.0
+    """A slower answer is the estimate at once, a faster one fades it by exp(-dt / decay), the second one running that is four
+    times faster is the estimate, a failure counts as 1 s at least: to 1e-9 of the model, over any history."""
+    load, now, estimate, observed, low = PeakEwmaLoad(decay=10.0, failure=1.0, probe=1e9), 0.0, None, 0.0, 0
     other = Flight(None, 0.0, False)
     load.started(other, 0.0)  # never ends
     for gap, latency, fails in steps:
@@ -356,12 +356,35 @@ def test_peak_ewma_believes_bad_news_at_once_and_good_news_slowly(steps):
         now += latency
         load.finished(flight, ANSWERED if fails else OK, now)
         took = max(now - flight.started, 1.0 if fails else 0.0)
-        if estimate is None or took >= estimate:
+        low = low + 1 if estimate is not None and took * 4.0 < estimate else 0
+        if estimate is None or took >= estimate or low == 2:
             estimate = took
         else:
             estimate = took + (estimate - took) * math.exp(-(now - observed) / 10.0)
         observed = now
         assert load.estimate == pytest.approx(estimate, abs=1e-9)
+
+
+@pytest.mark.guarantee(32)
+def test_peak_ewma_believes_a_single_call_although_slow_ones_are_still_out():
+    """Ten calls hang since 0 s. One that begins at 1 s is the only one for a second: its good answer counts, the hanging
+    ones' age does not any more, and their late ends are no news. Until then one such call is out at a time."""
+    load = PeakEwmaLoad(decay=10.0, failure=1.0, probe=1.0)
+    load.started(first := Flight(None, -1.0, False), -1.0)
+    load.finished(first, OK, -0.8)
+    slow = [Flight(None, 0.0, False) for _ in range(10)]
+    for flight in slow:
+        load.started(flight, 0.0)
+    assert load.cost(1.0) == 11.0  # the age of the oldest, for each of ten and the next
+    assert (load.forgotten(0.9), load.forgotten(1.0)) == (False, True)
+    load.started(single := Flight(None, 1.0, False), 1.0)
+    assert (load.forgotten(2.5), load.forgotten(11.0)) == (False, True)
+    load.finished(single, OK, 1.1)
+    assert load.estimate == pytest.approx(0.1)
+    assert load.cost(1.2) == pytest.approx(0.1 * 11)
+    for flight in slow:
+        load.finished(flight, OK, 3.2)
+    assert (load.estimate, load.idle) == (pytest.approx(0.1), True)
 
 
 @pytest.mark.guarantee(35)
