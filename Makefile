@@ -1,7 +1,7 @@
 # make run   set up, break a fleet on purpose, and leave a report in report/
 # make test  set up, and run every test and every suite
 # make check style and types
-# make bench what a call, a pick and a commit cost, ours and theirs side by side
+# make bench what a call, a pick and a commit cost, and who is ejected wrongly: ours and theirs side by side
 # make kills thousands of SIGKILLs of clients with a checkpoint, at random moments
 .PHONY: run test check bench kills clean setup toxiproxy
 
@@ -22,6 +22,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/client_cost.py
+	$(BIN)/python benchmarks/ejection.py
 
 kills: setup
 	$(BIN)/python benchmarks/kill_points.py
