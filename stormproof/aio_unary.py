@@ -135,6 +135,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         self._request = request
         self._serialize = serialize
         self._rest = rest
+        self._loop = asyncio.get_running_loop()
         self._attempts: dict[int, Any] = {}
         self._status: FirstStatus | None = None  # of the attempt that sends a stream
         self._last: Any = None  # the attempt whose metadata are the call's
@@ -201,7 +202,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         if start.attempt == 1:
             attempt.add_done_callback(self._first_ended)
         else:
-            asyncio.get_running_loop().create_task(self._end_of(start.attempt))
+            self._loop.create_task(self._end_of(start.attempt))
         if self._change is not None:
             self._changed()
 
@@ -211,16 +212,11 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         else:  # it could not be made
             self._run.finished(number, BROKEN_OFF)
 
-    def _first_ended(self, attempt: Any) -> None:
+    def _first_ended(self, _: Any) -> None:
         """If nobody awaits it, the call goes on by itself."""
-        if self._watched:
-            return
-        self._watched = True
-        closed = self._run.channel._closed.is_set()
-        if attempt.cancelled() and (closed or self._run.machine.state is State.DONE):
-            self._perform(self._run.finished, 1, CLOSED if closed else CANCELLED)
-        else:
-            asyncio.get_running_loop().create_task(self._end_of(1))
+        if not self._watched:
+            self._watched = True
+            self._loop.create_task(self._end_of(1))
 
     async def _end_of(self, number: int) -> None:
         """Waits for the end of an attempt, and does what follows from it."""
@@ -265,7 +261,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
             waiting.discard(self)
         if wake_at is not None:
             wait = 0.0 if self._run.channel._closed.is_set() else max(0.0, wake_at - _now())
-            self._timer = asyncio.get_running_loop().call_later(wait, self._woke)
+            self._timer = self._loop.call_later(wait, self._woke)
             waiting.add(self)
 
     def _woke(self) -> None:
@@ -346,8 +342,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         return self._finish is not None
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
-        soon = functools.partial(loop.call_soon, callback, self, context=context)
+        soon = functools.partial(self._loop.call_soon, callback, self, context=contextvars.copy_context())
         if self._finish is None:
             self._callbacks = (*self._callbacks, soon)
         else:

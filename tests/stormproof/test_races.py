@@ -11,7 +11,7 @@ import pytest
 from by_hand import DRIVERS, by_hand
 
 from stormproof import Backoff, Hedge, Policy, Retry
-from stormproof.observer import CallEnded
+from stormproof.observer import AttemptEnded, CallEnded
 
 ONCE = Policy(timeout=10.0, retry=None)
 RETRIED = Policy(timeout=10.0, retry=Retry(backoff=Backoff(base=1.0)))
@@ -84,6 +84,23 @@ def test_an_end_that_arrives_under_the_cancelling(hold, policy, code):
         hands.advance(5.0)
         assert hands.result() == "CANCELLED"
         assert len(hands.attempts) == 1
+        assert hands.ended_once()
+
+
+@pytest.mark.guarantee(70)
+@pytest.mark.parametrize("winner", [1, 2])
+def test_a_task_is_cancelled_just_after_the_end_of_the_call_that_it_awaits(monkeypatch, winner):
+    """The task is cancelled, as it was told; the call has its answer, and others who await it get that."""
+    with by_hand(monkeypatch, "asyncio, awaited", HEDGED) as hands:
+        hands.call()
+        hands.advance(1.0)
+        hands.made.add_done_callback(lambda _: hands.task.cancel())
+        hands.end(winner)
+        if winner == 2:  # the task waits for the first attempt, whose cancelling it has not heard of
+            assert hands.task.cancelled()
+        assert (hands.made.done(), hands.made.cancelled()) == (True, False)
+        hands.task = None
+        assert hands.result() == "hi"
         assert hands.ended_once()
 
 
@@ -227,16 +244,16 @@ def test_two_copies_answer_at_once(hold, winner):
 
 
 @pytest.mark.guarantee(5, 70, 99)
-@pytest.mark.parametrize("winner", [1, 2])
-def test_two_copies_answer_in_the_same_moment(hold, winner):
-    """Both answers have arrived before either is told: one of them is the call's, and only one."""
+@pytest.mark.parametrize("first", [1, 2])
+def test_two_copies_answer_in_the_same_moment(hold, first):
+    """Both answers have arrived before either is told: the first that is told is the call's, and stays it."""
     with hold(HEDGED) as hands:
         hands.call()
         hands.advance(1.0)
-        loser = hands.attempts[2 - winner]
-        during(hands, winner, lambda: loser.end(grpc.StatusCode.OK, "hi"))
-        hands.end(winner)
-        assert hands.result() == "hi"
+        during(hands, first, lambda: hands.attempts[2 - first].end(grpc.StatusCode.OK, f"from {3 - first}"))
+        hands.end(first, grpc.StatusCode.OK, f"from {first}")
+        [told, _] = [event.attempt for event in hands.events if isinstance(event, AttemptEnded)]
+        assert hands.result() == hands.result() == f"from {told}"
         assert hands.ended_once()
 
 
@@ -379,10 +396,11 @@ def test_threads_that_cancel_close_and_answer_agree_on_one_end(monkeypatch, poli
 # What others raise
 
 
-@pytest.mark.guarantee(107)
-def test_what_is_raised_while_another_attempt_starts_is_the_calls(hold):
+@pytest.mark.guarantee(70, 107)
+@pytest.mark.parametrize("policy", [RETRIED, HEDGED], ids=["retry", "copy"])
+def test_what_is_raised_while_another_attempt_starts_is_the_calls(hold, policy):
     """Not the timer's, which other calls need: the exception surfaces in whoever waits, and nothing stays in flight."""
-    with hold(RETRIED) as hands:
+    with hold(policy) as hands:
         hands.call()
 
         def begins() -> None:
@@ -390,10 +408,13 @@ def test_what_is_raised_while_another_attempt_starts_is_the_calls(hold):
             raise ZeroDivisionError
 
         hands.begins = begins
-        hands.end(1, GONE)
+        if policy is RETRIED:
+            hands.end(1, GONE)
         hands.advance(1.0)
+        assert hands.attempts[0].cancels == (policy is HEDGED)
         with pytest.raises(ZeroDivisionError):
             hands.result()
+        assert not hands.made.cancelled()
         assert [member.in_flight for member in hands.channel._pool.members] == [0, 0]
         assert (hands.count(CallEnded), hands.heard) == (1, 1)
 
