@@ -69,15 +69,19 @@ class Nemesis:
             self._engine.task(self._apply(deed))
 
     def _apply(self, deed: _Deed) -> Iterator[float]:
-        fault = deed.plan.fault
+        fault, turn = deed.plan.fault, deed.turn
+        yield from self._wait_for(turn)
+        began = self._engine.now
         try:
-            yield from self._in_turn(deed, deed.victim.apply(fault, deed.tag))
+            yield from deed.victim.apply(fault, deed.tag)
         except FleetError as error:
             deed.problem = str(error)
-            yield from self._in_turn(deed, deed.victim.heal(fault, deed.tag))
+            yield from deed.victim.heal(fault, deed.tag)
+            self._turns.discard(turn)
             self._is_over(deed)
             return
-        deed.stage = "acts"
+        self._turns.discard(turn)
+        deed.stage, deed.began = "acts", began
         if isinstance(fault, Restart) or self._stopping:  # a restart is over when it has been applied
             self._end(deed)
         elif deed.plan.end is not None:
@@ -91,25 +95,17 @@ class Nemesis:
     def _heal(self, deed: _Deed) -> Iterator[float]:
         # One that is only healed because the run is over acted until its end.
         cut_short = self._stopping and not isinstance(deed.plan.fault, Restart)
+        yield from self._wait_for(deed.turn)
         deed.touched = deed.victim.touched(deed.plan.fault, deed.tag)
-        yield from self._in_turn(deed, deed.victim.heal(deed.plan.fault, deed.tag))
+        yield from deed.victim.heal(deed.plan.fault, deed.tag)
+        self._turns.discard(deed.turn)
         deed.healed = None if cut_short else self._engine.now
         self._is_over(deed)
 
-    def _in_turn(self, deed: _Deed, steps: Iterator[float]) -> Iterator[float]:
-        turn = (deed.plan.on, deed.plan.fault.kind)
+    def _wait_for(self, turn: tuple[str, str]) -> Iterator[float]:
         while turn in self._turns:
             yield LOOK
         self._turns.add(turn)
-        try:
-            if deed.began is None:
-                deed.began = self._engine.now
-            yield from steps
-        except FleetError:
-            deed.began = None
-            raise
-        finally:
-            self._turns.discard(turn)
 
     def _is_over(self, deed: _Deed) -> None:
         deed.stage = "over"
@@ -125,6 +121,7 @@ class _Deed:
         self.plan = plan
         self.victim = victim
         self.tag = tag
+        self.turn = (plan.on, plan.fault.kind)
         self.stage = "waits"
         self.began: float | None = None
         self.healed: float | None = None
