@@ -31,7 +31,7 @@ app.add_typer(toxiproxy, name="toxiproxy")
 
 HELD, BROKEN, UNKNOWN = 0, 1, 2
 
-FleetOption = Annotated[str, typer.Option("--fleet", help="Where scenarios run: local.")]
+FleetOption = Annotated[str, typer.Option("--fleet", help="Where scenarios run: local, or sim (in virtual time).")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="What every chance of the run is drawn from.")]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="DIR", help="Write report.json, .html, .md, junit.xml there.")

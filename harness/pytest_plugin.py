@@ -162,7 +162,7 @@ def short(test: str) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stormproof")
-    group.addoption("--fleet", default="local", help="where scenarios run: local (default)")
+    group.addoption("--fleet", default="local", help="where scenarios run: local (default), or sim (virtual time)")
     group.addoption("--seed", type=_seed, default=1, help="what every chance of a run is drawn from (default 1)")
     group.addoption(
         "--report", type=_folder, default=None, metavar="DIR", help="write report.json, .html, .md and junit.xml there"

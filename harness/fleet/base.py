@@ -56,4 +56,8 @@ def open_fleet(name: str) -> Fleet:
         from harness.fleet.local import LocalFleet
 
         return LocalFleet()
-    raise FleetError(f"--fleet must be local (the only one so far); got {name!r}")
+    if name == "sim":
+        from harness.fleet.sim.fleet import SimFleet
+
+        return SimFleet()
+    raise FleetError(f"--fleet must be local or sim; got {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import signal
 import socket
 import time
@@ -16,7 +15,7 @@ from faults.server import ServerFault
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Keeper, Process
 from harness.fleet.keeper_child import TELL_FD
-from harness.fleet.misbehaviour import Misbehaviour
+from harness.fleet.misbehaviour import Misbehaviour, seed_for
 from harness.fleet.ports import free_port
 from harness.fleet.victim import Victim
 from harness.history import Server
@@ -61,8 +60,7 @@ class LocalServer(Victim):
         self._keeper = keeper
         self._control = control
         self._log = folder / f"{server.name}.log"
-        seed = random.Random(f"{seed} {server.name}").getrandbits(62)
-        self._misbehaviour = Misbehaviour(server.name, seed, paused=lambda: self._suffers(Pause))
+        self._misbehaviour = Misbehaviour(server.name, seed_for(server.name, seed), paused=lambda: self._suffers(Pause))
         self._told_to_end: Process | None = None
         self._ended_by_themselves: list[Process] = []
 

@@ -8,8 +8,9 @@ can hear, and what its processes counted is added up. When a process begins and 
 from __future__ import annotations
 
 import math
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -63,13 +64,9 @@ class Misbehaviour:
             if not self._hears():
                 state = "down" if self._port is None else "paused"
                 raise FleetError(f"{self._name} took no order: it is {state}")
-            codes = {other.code for other in (fault, *self._faults.values()) if isinstance(other, Errors)}
-            if len(codes) > 1:
-                raise FleetError(
-                    f"{self._name} can answer with one error at a time; it was told {' and '.join(sorted(codes))}"
-                )
+            check_together(self._name, (fault, *self._faults.values()))
             self._faults[tag] = fault
-            self._before[tag] = _count(fault, self._behave())
+            self._before[tag] = counted(fault, self._behave())
 
     def remove(self, tag: str) -> None:
         """Ends the fault of this tag; one that the server does not have is fine."""
@@ -91,7 +88,7 @@ class Misbehaviour:
             return -before
         if self._paused():
             return None
-        return _count(self._faults[tag], self._order("Observe", ObserveRequest())) - before
+        return counted(self._faults[tag], self._order("Observe", ObserveRequest())) - before
 
     def _last_count(self, tag: str) -> int | None:
         try:
@@ -114,16 +111,7 @@ class Misbehaviour:
 
     def _behave(self) -> Observed:
         """Tells the server all of its misbehaviour; returns what it has counted so far."""
-        errors = [fault for fault in self._faults.values() if isinstance(fault, Errors)]
-        overloads = [fault for fault in self._faults.values() if isinstance(fault, Overload)]
-        behaviour = Behaviour(
-            error_rate=1.0 - math.prod(1.0 - fault.rate for fault in errors),
-            error_code=grpc.StatusCode[errors[0].code].value[0] if errors else 0,
-            limit=min((fault.limit for fault in overloads if fault.limit), default=0),
-            delay=sum(fault.delay for fault in overloads),
-            seed=self._seed,
-        )
-        observed: Observed = self._order("Behave", behaviour)
+        observed: Observed = self._order("Behave", behaviour(self._faults.values(), self._seed))
         self._stale = False
         return observed
 
@@ -135,5 +123,32 @@ class Misbehaviour:
             raise FleetError(f"{self._name} took no order: {error.code().name}, {error.details()}") from error
 
 
-def _count(fault: ServerFault, observed: Observed) -> int:
+def check_together(name: str, faults: Iterable[ServerFault]) -> None:
+    """FleetError if the server `name` cannot have all of these at once."""
+    codes = {fault.code for fault in faults if isinstance(fault, Errors)}
+    if len(codes) > 1:
+        raise FleetError(f"{name} can answer with one error at a time; it was told {' and '.join(sorted(codes))}")
+
+
+def seed_for(name: str, seed: int) -> int:
+    """What the server `name` draws its misbehaviour from, in a run of this seed."""
+    return random.Random(f"{seed} {name}").getrandbits(62)
+
+
+def behaviour(faults: Iterable[ServerFault], seed: int) -> Behaviour:
+    """All of these together, as one order."""
+    faults = list(faults)
+    errors = [fault for fault in faults if isinstance(fault, Errors)]
+    overloads = [fault for fault in faults if isinstance(fault, Overload)]
+    return Behaviour(
+        error_rate=1.0 - math.prod(1.0 - fault.rate for fault in errors),
+        error_code=grpc.StatusCode[errors[0].code].value[0] if errors else 0,
+        limit=min((fault.limit for fault in overloads if fault.limit), default=0),
+        delay=sum(fault.delay for fault in overloads),
+        seed=seed,
+    )
+
+
+def counted(fault: ServerFault, observed: Observed) -> int:
+    """How often a server has acted so, by its own count."""
     return observed.errors if isinstance(fault, Errors) else observed.refused + observed.delayed

@@ -1,0 +1,316 @@
+"""A server: workers, a queue, misbehaviour, and how its process ends. What harness/node/ does, in virtual time.
+
+A call is noted when it arrives; it is refused or fails at once if it is told to (harness.node.conduct decides, as in a
+real server), else it waits for one of the workers, in the order of arrival, and works for the service time. It ends early
+when its caller cancels it, its connection ends, or the time that its caller left it is over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from faults import Drain, Fault, Kill, Pause, Refuse, Restart
+from faults.network import NetworkFault
+from faults.server import ServerFault
+from harness.fleet.errors import FleetError
+from harness.fleet.misbehaviour import behaviour, check_together, counted, seed_for
+from harness.fleet.sim.engine import Engine
+from harness.fleet.sim.link import GOAWAY, GREETING, REPLY, Connection, Proxy
+from harness.fleet.sim.process import Process
+from harness.node.conduct import Conduct
+from harness.node.server import GRACE
+from stormproof.core.outcome import Code, Evidence, Outcome
+
+if TYPE_CHECKING:
+    from harness.fleet.sim.driver import Attempt
+    from harness.scenario import Servers
+
+#: Seconds that a server's process needs until it listens.
+START = 0.2
+#: Seconds between two looks whether a process has ended.
+LOOK = 0.001
+#: What a client hears of a call that comes to a server which takes no more: nobody can know whether it was begun.
+TURNED_AWAY = Outcome(Code.CANCELLED, Evidence.LOST, "CANCELLED")
+_UNANSWERED = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
+
+
+class Phase(IntEnum):
+    """Where an attempt is in its server."""
+
+    AWAY = 0
+    QUEUED = 1
+    WORKING = 2
+    OVER = 3
+
+
+class Server:
+    """One server, over all of its processes. `journal` holds the attempts that arrived, in their order."""
+
+    def __init__(self, engine: Engine, name: str, servers: Servers, seed: int) -> None:
+        self.name = name
+        self.engine = engine
+        self.proxy = Proxy(engine, self, seed)
+        self.journal: list[Attempt] = []
+        self.listening = True
+        self._process = Process()
+        self._workers = servers.workers
+        self._service_time = servers.service_time
+        self._connections: dict[Connection, None] = {}
+        self._queue: deque[Attempt] = deque()
+        self._busy = 0
+        self._running = 0
+        self._draining = False
+        self._conduct = Conduct(name)
+        self._seed = seed
+        self._misbehaves: dict[str, tuple[ServerFault, int]] = {}  # by tag: the fault, and what was counted before it
+        self._suffers: list[tuple[Fault, str]] = []
+
+    # What its clients do.
+
+    def accepted(self, connection: Connection) -> None:
+        """The kernel takes the connection, also for a process that is paused."""
+        self._connections[connection] = None
+        self._greet(connection)
+
+    def _greet(self, connection: Connection) -> None:
+        if self._process.stopped:
+            self._process.put_off(self._greet, connection)
+        else:
+            connection.down.send(connection.subchannel.greeted, connection, GREETING)
+
+    def requested(self, attempt: Attempt) -> None:
+        """A request arrived."""
+        if self._process.stopped:
+            self._process.put_off(self.requested, attempt)
+            return
+        connection = attempt.connection
+        assert connection is not None
+        if connection.server_gone:
+            return
+        if self._draining:
+            attempt.answer = TURNED_AWAY
+            connection.down.send(connection.subchannel.answered, attempt, REPLY)
+            return
+        now = self.engine.now
+        self.journal.append(attempt)
+        attempt.received = now
+        connection.serving[attempt] = None
+        if attempt.remaining is not None:
+            attempt.expires = now + attempt.remaining
+        manner = self._conduct.decide(attempt.call.id, attempt.sent, self._running) if self._misbehaves else None
+        self._running += 1
+        if manner is not None and manner.code is not None:
+            attempt.answer = answered(Code(manner.code.value[0]), manner.why)
+            self._ended(attempt, manner.code.name)
+            connection.down.send(connection.subchannel.answered, attempt, REPLY)
+            return
+        attempt.delay = manner.delay if manner is not None else 0.0
+        if self._busy < self._workers:
+            self._work(attempt)
+            return
+        attempt.phase = Phase.QUEUED
+        self._queue.append(attempt)
+        if attempt.expires < math.inf:
+            self.engine.at(attempt.expires, self._expired, attempt)
+
+    def cancelled(self, attempt: Attempt) -> None:
+        """Its caller gave it up."""
+        if self._process.stopped:
+            self._process.put_off(self.cancelled, attempt)
+        elif attempt.phase is Phase.QUEUED or attempt.phase is Phase.WORKING:
+            self._ended(attempt, "CANCELLED")
+
+    def lost(self, connection: Connection) -> None:
+        """The connection is gone, and with it whoever waited for an answer."""
+        if self._process.stopped:
+            self._process.put_off(self.lost, connection)
+            return
+        self._connections.pop(connection, None)
+        for attempt in list(connection.serving):
+            self._ended(attempt, "CANCELLED")
+
+    # Its work.
+
+    def _work(self, attempt: Attempt) -> None:
+        attempt.phase = Phase.WORKING
+        self._busy += 1
+        done = self.engine.now + attempt.delay + self._service_time
+        if done < attempt.expires:
+            self.engine.at(done, self._worked, attempt)
+        else:
+            self.engine.at(attempt.expires, self._expired, attempt)
+
+    def _worked(self, attempt: Attempt) -> None:
+        if self._process.stopped:
+            self._process.put_off(self._worked, attempt)
+        elif attempt.phase is Phase.WORKING:
+            attempt.executed = self.engine.now
+            connection = attempt.connection
+            assert connection is not None
+            self._ended(attempt, "OK")
+            connection.down.send(connection.subchannel.answered, attempt, REPLY)
+
+    def _expired(self, attempt: Attempt) -> None:
+        """Nobody waits for it any more: its own deadline says so, whatever has become of the caller's word."""
+        self.cancelled(attempt)
+
+    def _ended(self, attempt: Attempt, code: str) -> None:
+        was, attempt.phase = attempt.phase, Phase.OVER
+        attempt.status = code
+        attempt.left = self.engine.now
+        self._running -= 1
+        if attempt.connection is not None:
+            attempt.connection.serving.pop(attempt, None)
+        if was is Phase.WORKING:
+            self._busy -= 1
+            while self._queue:
+                waiting = self._queue.popleft()
+                if waiting.phase is Phase.QUEUED:
+                    self._work(waiting)
+                    break
+
+    # What is done to it. Those that take time are steps: each gives the seconds until the next one.
+
+    def apply(self, fault: Fault, tag: str) -> Iterator[float]:
+        """Lets `fault` act. FleetError if it cannot."""
+        self._suffers.append((fault, tag))
+        match fault:
+            case Refuse():
+                self.proxy.refuse()
+            case NetworkFault():
+                self.proxy.add(fault, tag)
+            case Kill():
+                self._kill()
+            case Pause():
+                self._pause()
+            case Drain():
+                yield from self._stop(fault.grace)
+            case Restart():
+                if fault.graceful:
+                    yield from self._stop(GRACE)
+                else:
+                    self._kill()
+                yield fault.downtime
+                yield from self._revive()
+            case ServerFault():
+                self._misbehave(fault, tag)
+
+    def heal(self, fault: Fault, tag: str) -> Iterator[float]:
+        """Ends what `apply` of that tag began."""
+        if (fault, tag) in self._suffers:
+            self._suffers.remove((fault, tag))
+        match fault:
+            case Refuse():
+                if not self._has(Refuse):
+                    self.proxy.accept()
+            case NetworkFault():
+                self.proxy.remove(tag)
+            case Pause():
+                if not self._has(Pause):
+                    self._process.go_on()
+            case Kill() | Drain() | Restart():
+                yield from self._revive()
+            case ServerFault():
+                if self._misbehaves.pop(tag, None) is not None:
+                    self._conduct.behave(behaviour(self._faults(), seed_for(self.name, self._seed)))
+
+    def touched(self, fault: Fault, tag: str) -> int | None:
+        """How often it acted; None where only the traffic can tell."""
+        if isinstance(fault, ServerFault):
+            return self._count(tag)
+        return None if isinstance(fault, Refuse) or not isinstance(fault, NetworkFault) else self.proxy.touched(tag)
+
+    def _has(self, *kinds: type[Fault]) -> bool:
+        return any(isinstance(fault, kinds) for fault, _ in self._suffers)
+
+    def _kill(self) -> None:
+        """The process is gone, and the kernel closes its connections."""
+        self._process.end()
+        self.listening = self._draining = False
+        self._queue.clear()
+        self._busy = self._running = 0
+        for connection in list(self._connections):
+            for attempt in connection.serving:
+                attempt.phase = Phase.OVER
+            connection.closed_by_server()
+        self._connections.clear()
+
+    def _pause(self) -> None:
+        if self._process.gone:
+            raise FleetError(f"{self.name} cannot be stopped: it has ended")
+        self._process.pause()
+
+    def _stop(self, grace: float) -> Iterator[float]:
+        """SIGTERM: it takes nothing more and finishes what it has begun, but for no longer than `grace`."""
+        process, until = self._process, self.engine.now + grace
+        if not process.gone:
+            self._drain(process)
+        while not process.gone and self.engine.now < until:
+            yield LOOK
+        if not process.gone:
+            self._kill()
+
+    def _drain(self, process: Process) -> None:
+        if process.stopped:
+            process.put_off(self._drain, process)
+            return
+        self.listening, self._draining = False, True
+        for connection in self._connections:
+            connection.down.send(connection.subchannel.told_to_leave, connection, GOAWAY)
+        self.engine.at(self.engine.now + GRACE, self._ends, (process, True))
+        self._ends((process, False))
+
+    def _ends(self, ending: tuple[Process, bool]) -> None:
+        """The process ends once all work is done, or now, if its time is over."""
+        process, over = ending
+        if process is not self._process or process.gone:
+            return
+        if process.stopped:
+            process.put_off(self._ends, ending)
+        elif not self._running or over:
+            for attempt in [a for connection in self._connections for a in connection.serving]:
+                self._ended(attempt, "CANCELLED")
+            self._kill()
+        else:
+            self.engine.at(self.engine.now + LOOK, self._ends, ending)
+
+    def _revive(self) -> Iterator[float]:
+        """Starts it again, if it is down and nothing keeps it down; what keeps it paused keeps it so."""
+        if not self._process.gone or self._has(Kill, Drain):
+            return
+        self._process = Process()
+        yield START
+        self.listening = True
+        if self._has(Pause):
+            self._process.pause()
+
+    def settle(self) -> None:
+        """The run is over: it finishes what it still does."""
+        self.engine.task(self._stop(GRACE))
+
+    # Its misbehaviour.
+
+    def _misbehave(self, fault: ServerFault, tag: str) -> None:
+        if self._process.stopped:
+            raise FleetError(f"{self.name} took no order: it is {'down' if self._process.gone else 'paused'}")
+        check_together(self.name, [fault, *self._faults()])
+        self._misbehaves[tag] = (fault, counted(fault, self._conduct.observed()))
+        self._conduct.behave(behaviour(self._faults(), seed_for(self.name, self._seed)))
+
+    def _faults(self) -> list[ServerFault]:
+        return [fault for fault, _ in self._misbehaves.values()]
+
+    def _count(self, tag: str) -> int | None:
+        if tag not in self._misbehaves:
+            return None
+        fault, before = self._misbehaves[tag]
+        return counted(fault, self._conduct.observed()) - before
+
+
+def answered(code: Code, message: str) -> Outcome:
+    """The server's own word, as a client takes it: a status that gRPC may have made up itself is none."""
+    return Outcome(code, Evidence.LOST if code in _UNANSWERED else Evidence.ANSWERED, message)

@@ -1,0 +1,94 @@
+"""The simulator against real processes: the same scenarios, seed and policies on both fleets come to the same figures.
+
+Without this a simulator proves only itself. What is compared are figures over a whole run, since single calls meet the
+scheduler of a real machine. The tolerances are named, each with its reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from faults import Blackhole, Errors, Kill, Latency, Overload, Pause, during, named
+from harness import Available, Client, Poisson, Scenario, Servers
+from harness.fleet.sim.fleet import SimFleet
+from harness.runner import run as run_once
+from stormproof import Code, LeastRequest, Policy, Retry, RoundRobin
+
+#: Attempts a call. A fault is seen to act, and calls meet it, some 20 ms sooner or later than in virtual time: at 100
+#: calls a second 2 or 3 calls each time, of 350. A server that starts takes 0.1 to 0.5 s, each with a trial or two. And where
+#: balancers draw, some ten calls fail, with a standard error of 3 on either side: four of the difference are 0.05.
+ATTEMPTS = 0.05
+#: Fraction of calls that are ok: of the same reason, where nothing may be repeated.
+SUCCESS = 0.02
+#: Fraction of all attempts that a server gets. Random choices differ as soon as one answer comes in another order: three
+#: standard errors of a share of a quarter among 350 are 0.07.
+SHARE = 0.08
+#: Fraction of calls that take longer than a bound. As for ATTEMPTS; and under load a real call may take 0.1 s for nothing.
+SLOWER = 0.05
+BOUNDS = (0.15, 0.28)
+#: Seconds by which the median may differ: the model has no scheduler, and two busy cores take up to 20 ms a call.
+MEDIAN = 0.030
+
+POLICY = Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))
+HIT = named("server-1")
+
+
+def day(*faults, balancer, policy=POLICY, **servers):
+    return Scenario(
+        servers=Servers(4, **servers),
+        client=Client(balancer=balancer, policy=policy),
+        workload=Poisson(rate=100, seconds=3.5),
+        faults=[during(0.5, 2.5, fault, on=HIT) for fault in faults],
+        guarantees=[Available(0.9)],
+    )
+
+
+IMPATIENT = Policy(timeout=1.0, attempt_timeout=0.25, idempotent=True)
+REFUSED = Policy(timeout=1.0, retry=Retry(attempts=3, on={Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED}))
+DAYS = {
+    "quiet": day(balancer=RoundRobin()),
+    "slow server": day(Latency(0.2), balancer=RoundRobin()),
+    "killed": day(Kill(), balancer=RoundRobin()),
+    "black hole": day(Blackhole(), balancer=LeastRequest(), policy=IMPATIENT),
+    "errors": day(Errors(0.33), balancer=RoundRobin()),
+    "errors without retry": day(Errors(0.33, code="INTERNAL"), balancer=RoundRobin()),
+    "overload": day(Overload(1, delay=0.2), balancer=LeastRequest(), policy=REFUSED),
+    "paused": day(Pause(), balancer=LeastRequest(), policy=IMPATIENT),
+}
+
+
+def figures(history):
+    """What is compared: attempts a call, the ok, each server's share, the slow, and the median latency."""
+    assert history.problems == ()
+    calls = history.operations
+    attempts = [attempt.server for _, attempt in history.attempts()]
+    latencies = sorted(call.latency for call in calls)
+    shares = Counter(attempts)
+    return {
+        "calls": (len(calls), 0),
+        "attempts": (len(attempts) / len(calls), ATTEMPTS),
+        "ok": (sum(call.result == "ok" for call in calls) / len(calls), SUCCESS),
+        **{name: (shares[name] / len(attempts), SHARE) for name in sorted(s.name for s in history.servers)},
+        **{f"> {bound:g} s": (sum(took > bound for took in latencies) / len(calls), SLOWER) for bound in BOUNDS},
+        "median": (latencies[len(calls) // 2], MEDIAN),
+    }
+
+
+@pytest.mark.parametrize("name", DAYS)
+def test_both_fleets_come_to_the_same(run, request, name):
+    """Promise: attempts, shares, success and latency of the real run are within the tolerances of the simulated one."""
+    if request.config.getoption("--fleet") != "local":
+        pytest.skip("compares virtual time with real processes; run with --fleet=local")
+    scenario = DAYS[name]
+    simulated = figures(run_once(scenario, SimFleet(), seed=request.config.getoption("--seed"), name=name).history)
+    result = run(scenario)
+    result.check()
+    real = figures(result.history)
+    table = "\n".join(
+        f"{what:<10} real {real[what][0]:.4f}  simulated {simulated[what][0]:.4f}  tolerance {tolerance}"
+        for what, (_, tolerance) in real.items()
+    )
+    off = [what for what, (value, tolerance) in real.items() if abs(value - simulated[what][0]) > tolerance]
+    assert not off, f"{name}: {', '.join(off)}\n{table}"
