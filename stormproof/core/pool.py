@@ -338,6 +338,9 @@ class Pool:
         """The trial of an ejected member is due at `moment`."""
         member.due = moment
         heapq.heappush(self._due, (moment, member.index, member))
+        if len(self._due) > 64 + 2 * len(self.members):  # of plans that were put off, while nobody calls
+            self._due = [plan for plan in self._due if plan[2].due == plan[0] and not plan[2].gone]
+            heapq.heapify(self._due)
 
     def _trial(self, now: float, tried: Sequence[Member]) -> Member | None:
         due = self._due

@@ -136,3 +136,16 @@ def test_many_different_weights_cost_few_steps():
     assert len(pool._eligible.groups) <= 46
     whole = sum(e.weight for e in members)
     assert all(abs(seen[e.address] / (150_000 * e.weight / whole) - 1) < 0.06 for e in members)
+
+
+@pytest.mark.guarantee(102)
+def test_health_that_flips_while_nobody_calls_piles_nothing_up():
+    """An ejected endpoint says yes and no 10,000 times: at most one plan a member and some to spare are kept."""
+    pool = pool_of("a", "b")
+    pool.checked("a:1", Answer.SERVING, True, 0.0)
+    pool.finished(pool.begin(0.0), REFUSED, 0.0)
+    for tick in range(1, 10_000):
+        pool.checked("a:1", Answer.NOT_SERVING if tick % 2 else Answer.SERVING, tick % 2 == 0, 1.0 + tick)
+    assert len(pool._due) <= 68
+    pool.checked("a:1", Answer.SERVING, True, 20_000.0)
+    assert served(pool, 1, 20_001.0) == {"a": 1}
