@@ -26,6 +26,7 @@ from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded
 from stormproof.orca import report_in
 from stormproof.replay import of
 from stormproof.subchannels import outcome_of
+from stormproof.timers import Timer
 
 if TYPE_CHECKING:
     from stormproof.channel import Channel
@@ -323,6 +324,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._answered: Any = None  # the attempt whose answer or error is the call's
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
+        self._timer: Timer | None = None
         self._perform(run.begin())
         refuse_mistake(self._error)
 
@@ -334,9 +336,18 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
                 self._cancel(action.attempt)
             else:
                 self._close(action, self._run.ended(action))
-        wake_at = self._run.machine.wake_at
-        if wake_at is not None:
-            self._run.channel._timers.at(wake_at, self._woke)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """One timer at a time, none when there is nothing to wait for: it would keep all of this call until it rings."""
+        timers = self._run.channel._timers
+        with self._condition:  # ends and timers come on different threads: the last one must see the last state
+            wake_at, before = self._run.machine.wake_at, self._timer
+            if before is not None:
+                if before.moment == wake_at and before.armed:
+                    return
+                timers.forget(before)
+            self._timer = None if wake_at is None else timers.at(wake_at, self._woke)
 
     def _start(self, start: Start) -> None:
         try:

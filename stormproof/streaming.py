@@ -24,6 +24,7 @@ from stormproof.errors import CallError
 from stormproof.observer import Sent
 from stormproof.replay import Replay, of
 from stormproof.subchannels import outcome_of
+from stormproof.timers import Timer
 
 if TYPE_CHECKING:
     from stormproof.channel import Channel
@@ -112,13 +113,22 @@ class _Flight:
         self._run = run
         self._number = number
         self._lock = threading.Lock()
+        self._timer: Timer | None = None  # of the silence
         self.told = False
+
+    def wake(self, moment: float, callback: Callable[[], None]) -> None:
+        """Calls `callback` at `moment` if the attempt has not ended by then."""
+        with self._lock:
+            if not self.told:
+                self._timer = self._run.channel._timers.at(moment, callback)
 
     def ended(self, outcome: Outcome, error: Any = None) -> list[Action]:
         with self._lock:
             if self.told:
                 return []
             self.told = True
+            if self._timer is not None:
+                self._run.channel._timers.forget(self._timer)
         return self._run.finished(self._number, outcome, error)
 
     def reported(self, trailing: Any) -> None:
@@ -239,25 +249,26 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         if self._finish is not None:  # cancelled while it was being started
             self._attempt.cancel()
         elif self._silence is not None:
-            self._watch(self._attempt)
+            self._watch(flight)
 
-    def _watch(self, attempt: Any) -> None:
-        """Ends `attempt` once its reader has waited for too long; the time that the reader takes itself is no silence."""
+    def _watch(self, flight: _Flight) -> None:
+        """Ends the attempt once its reader has waited for too long; the time that the reader takes itself is no silence."""
         assert self._silence is not None
-        if attempt is not self._attempt or self._finish is not None:
+        attempt = self._attempt  # before the look at the flight: the reader may begin another one meanwhile
+        if flight is not self._flight or self._finish is not None:
             return
         now, waiting = _now(), self._waiting
         if waiting is not None and now >= waiting + self._silence:
             self._silent = attempt
             attempt.cancel()
             return
-        this = weakref.ref(self)  # a stream that nobody reads any more must not be kept by its own watch
+        this = weakref.ref(self)  # neither the stream nor its attempt must be kept by the watch if nobody reads any more
 
         def again() -> None:
             if (stream := this()) is not None:
-                stream._watch(attempt)
+                stream._watch(flight)
 
-        self._run.channel._timers.at((now if waiting is None else waiting) + self._silence, again)
+        flight.wake((now if waiting is None else waiting) + self._silence, again)
 
     def _close(self, finish: Finish, error: CallError | None) -> None:
         with self._ending:
