@@ -129,6 +129,8 @@ class Run:
             if outcome is not OK:
                 self.tried = (*self.tried, Tried(self.machine.endpoint_of(attempt).address, outcome))
                 self._errors = {**self._errors, attempt: error}
+                if error is not None:  # its frames hold the caller's stream: a dropped one would never be let go
+                    error.__traceback__ = None
             closed = outcome is not OK and outcome.code is Code.CANCELLED and self.channel._closed.is_set()
             if closed or problem is not None:
                 # close() ended the attempts, or a mistake of the caller's own; none is left to cancel.
