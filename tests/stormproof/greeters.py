@@ -24,6 +24,7 @@ class Greeter(hello_pb2_grpc.HelloServicer):
 
     def __init__(self) -> None:
         self.metadata: list[dict[str, str]] = []
+        self.sent: list[tuple[str, list[str]]] = []  # the name, and each `tenant` that came along
         self.remaining: list[float] = []
         self.hanging = threading.Semaphore(0)
         self.release = threading.Event()
@@ -31,6 +32,7 @@ class Greeter(hello_pb2_grpc.HelloServicer):
 
     def SayHello(self, request, context):  # noqa: N802
         self.metadata.append(dict(context.invocation_metadata()))
+        self.sent.append((request.name, [value for key, value in context.invocation_metadata() if key == "tenant"]))
         self.remaining.append(context.time_remaining())
         if request.name == "fail" and self.failing:
             context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
