@@ -161,6 +161,13 @@ class Asyncio:
     def start(self, name: str, **options: Any) -> futures.Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._call(name, options), self._loop)
 
+    def tasks(self) -> int:
+        """How many there are in the loop."""
+        return self._do(self._count())
+
+    async def _count(self) -> int:
+        return len(asyncio.all_tasks())
+
     async def _begin(self, method: str, argument: Any, options: dict[str, Any]) -> Any:
         return getattr(self._stub, method)(argument, **options)
 
