@@ -7,6 +7,7 @@ As in stormproof.streaming: before the first message another attempt may follow;
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,10 @@ from stormproof.aio_replay import Replay, of
 from stormproof.aio_unary import CANCELLED, CLOSED, AioRun
 from stormproof.core.call import Action, Finish, Start
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
-from stormproof.driver import refuse_mistake
-from stormproof.errors import CallError
+from stormproof.driver import call_back, refuse_mistake
+from stormproof.errors import STATUS, CallError
 from stormproof.streaming import stream_policy
-from stormproof.subchannels import NOT_SERIALIZED, FirstStatus, outcome_of
+from stormproof.subchannels import FirstStatus, outcome_of
 
 if TYPE_CHECKING:
     from stormproof.aio import Channel
@@ -80,6 +81,7 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         self._on = on
         self._request = self._first_request = request
         self._serialize = serialize
+        self._written = serialize is None or isinstance(request, Replay)  # whether `_request` is serialized
         self._rest = rest
         self._resume = resume
         self._silence = silence
@@ -88,7 +90,7 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         self._status: FirstStatus | None = None
         self._in_flight = False
         self._finish: Finish | None = None
-        self._error: CallError | None = None
+        self._error: BaseException | None = None
         self._over = asyncio.Event()
         self._callbacks: list[Callable[[Any], None]] = []
         self._begun = asyncio.Event()
@@ -96,11 +98,19 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
             self._begin(None)
             refuse_mistake(self._error)
         else:
+            with contextlib.suppress(Exception):  # the first attempt will say so
+                self._write()
             run.begin_later(self._begin)
+
+    def _write(self) -> None:
+        """As in a unary call: once, and by us."""
+        if not self._written:
+            assert self._serialize is not None
+            self._request, self._written = self._serialize(self._request), True
 
     def _begin(self, waited: float | None) -> None:
         if self._finish is None:  # it may have been cancelled meanwhile
-            self._perform(self._run.begin(waited))
+            self._perform(self._run.begin, waited)
         self._begun.set()
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -137,7 +147,7 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
             self._run.machine.progressed(_now())
         if self._resume is not None:
             try:
-                self._request = self._resume(self._first_request, message)
+                self._request, self._written = self._resume(self._first_request, message), self._serialize is None
             except BaseException:
                 self.cancel()
                 raise
@@ -162,8 +172,8 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
 
     async def _ended(self, outcome: Outcome, error: Any = None) -> None:
         """The attempt is over; returns once the next one is under way, or the call is over."""
-        actions = self._told(outcome, error)
-        while not actions and self._finish is None:
+        self._perform(self._told, outcome, error)
+        while self._finish is None and not self._in_flight:
             wake_at = self._run.machine.wake_at
             assert wake_at is not None
             try:
@@ -171,8 +181,7 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
             except asyncio.CancelledError:
                 self.cancel()
                 raise
-            actions = self._run.cancelled() if self._run.channel._closed.is_set() else self._run.woke()
-        self._perform(actions)
+            self._perform(self._run.cancelled if self._run.channel._closed.is_set() else self._run.woke)
 
     def _told(self, outcome: Outcome, error: Any = None) -> list[Action]:
         """Tells the machine the end of the attempt in flight, once."""
@@ -181,53 +190,55 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         self._in_flight = False
         return self._run.finished(self._number, outcome, error)
 
-    def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Start):
-                self._start(action)
-            elif isinstance(action, Finish):
-                self._close(action)
+    def _perform(self, tell: Callable[..., list[Action]], *what: Any) -> None:
+        """Tells the machine what happened, and does what it wants then."""
+        try:
+            for action in tell(*what):
+                if isinstance(action, Start):
+                    self._start(action)
+                elif isinstance(action, Finish):
+                    self._close(action, self._run.ended(action))
+        except BaseException as problem:
+            self._break_off(problem)
+            if not isinstance(problem, Exception):
+                raise
 
     def _start(self, start: Start) -> None:
-        sent = self._run.started(start)
         self._number, self._in_flight = start.attempt, True
-        on = self._on[start.endpoint.address]
+        sent = self._run.started(start)
         try:
-            request = self._serialized()
-        except Exception as problem:  # grpc.aio would send an empty message in its place
-            self._perform(self._told(NOT_SERIALIZED))
-            assert self._error is not None
-            self._error.__cause__ = problem
-            return
-        try:
-            self._attempt = on(request, timeout=start.timeout, metadata=sent, **self._rest)
-        except BaseException:
+            self._write()
+        except Exception as problem:
             self._in_flight = False
-            self._run.broken_off(start.attempt)
-            raise
+            self._perform(self._run.unwritten, start.attempt, problem)
+            return
+        on = self._on[start.endpoint.address]
+        self._attempt = on(of(self._request), timeout=start.timeout, metadata=sent, **self._rest)
         self._status = FirstStatus(self._attempt)
 
-    def _serialized(self) -> Any:
-        """What one attempt sends."""
-        if self._serialize is None or isinstance(self._request, Replay):
-            return of(self._request)
-        return self._serialize(self._request)
+    def _break_off(self, problem: BaseException) -> None:
+        """Our own side failed: the call ends with that, and what is out."""
+        number, self._in_flight = self._number if self._in_flight else 0, False
+        error = self._run.broken_off(number, problem)
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if error is not None:
+            closed = self._run.channel._closed.is_set()
+            self._close(Finish(number, error.outcome), error if closed else problem)
 
-    def _close(self, finish: Finish) -> None:
-        self._finish, self._error = finish, self._run.ended(finish)
+    def _close(self, finish: Finish, error: BaseException | None) -> None:
+        self._finish, self._error = finish, error
         self._over.set()
         callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback(self)
+        call_back(callbacks, self._run.method, self)
 
     def cancel(self) -> bool:
         if self._finish is not None:
             return False
-        actions = self._run.cancelled()
+        self._perform(self._run.cancelled)
         if self._attempt is not None:
             self._attempt.cancel()
-        self._told(CANCELLED)
-        self._perform(actions)
+        self._perform(self._told, CANCELLED)
         return True
 
     def __del__(self) -> None:
@@ -279,8 +290,9 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
     async def code(self) -> grpc.StatusCode:
         """Waits for the end. A stream ends in the task that reads it: read it to its end first, or cancel it."""
         await self._over.wait()
-        return grpc.StatusCode.OK if self._error is None else self._error.code()
+        assert self._finish is not None
+        return STATUS[int(self._finish.outcome.code)]
 
     async def details(self) -> str:
         await self._over.wait()
-        return "" if self._error is None else str(self._error.details())
+        return str(self._error.details()) if isinstance(self._error, CallError) else str(self._error or "")

@@ -22,7 +22,7 @@ from stormproof.core.call import Action, Cancel, Finish, Start, State
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.driver import BROKEN_OFF, Run
 from stormproof.errors import STATUS, CallError
-from stormproof.subchannels import NOT_SERIALIZED, FirstStatus, outcome_of
+from stormproof.subchannels import FirstStatus, outcome_of
 
 if TYPE_CHECKING:
     from stormproof.aio import Channel
@@ -133,7 +133,7 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         self._run = run
         self._on = on
         self._request = request
-        self._serialize = serialize
+        self._serialize = serialize  # until it is done
         self._rest = rest
         self._loop = asyncio.get_running_loop()
         self._attempts: dict[int, Any] = {}
@@ -150,7 +150,17 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         if run.channel._known:
             self._perform(run.begin)
         else:
+            with contextlib.suppress(Exception):  # the first attempt will say so
+                self._write()
             run.begin_later(self._begin)
+
+    def _write(self) -> None:
+        """A message that its caller uses again must not reach the second attempt: it is serialized once.
+
+        By us, since grpc.aio would send an empty message in place of one that cannot be.
+        """
+        if self._serialize is not None:
+            self._request, self._serialize = self._serialize(self._request), None
 
     def _begin(self, waited: float) -> None:
         if self._finish is None:  # it may have been cancelled meanwhile
@@ -173,17 +183,13 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
 
     def _start(self, start: Start) -> None:
         sent = self._run.started(start)
-        request = self._request
-        if self._replays:
-            request = request.attempt()
-        elif self._serialize is not None:
+        if self._serialize is not None:
             try:
-                request = self._serialize(request)
-            except Exception as problem:  # grpc.aio would send an empty message in its place
-                self._perform(self._run.finished, start.attempt, NOT_SERIALIZED)
-                if self._error is not None:
-                    self._error.__cause__ = problem
+                self._write()
+            except Exception as problem:
+                self._perform(self._run.unwritten, start.attempt, problem)
                 return
+        request = self._request.attempt() if self._replays else self._request
         credentials, wait_for_ready, compression = self._rest
         attempt = self._on[start.endpoint.address](
             request,
@@ -271,14 +277,13 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
             self._perform(self._run.cancelled)
 
     def _break_off(self, problem: Exception) -> None:
-        """What went wrong is not gRPC's: an observer, a wrong argument, a channel closed just now. Nothing stays in flight."""
+        """What went wrong is not gRPC's: a balancer, a wrong argument, a channel closed just now. Nothing stays in flight."""
         for action in self._run.cancelled():
             if isinstance(action, Cancel):
-                with contextlib.suppress(Exception):  # an observer's: its first problem is told
+                with contextlib.suppress(Exception):  # the balancer's again: its first problem is told
                     self._cancel(action.attempt)
         if self._finish is None:
-            with contextlib.suppress(Exception):
-                self._close(Finish(0, BROKEN_OFF))
+            self._close(Finish(0, self._run.own(problem)))
         if self._error is not None and self._run.channel._closed.is_set():
             self._error.__cause__ = problem
         else:

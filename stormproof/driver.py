@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -25,7 +25,8 @@ from stormproof.errors import STATUS, CallError, Tried
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
 from stormproof.orca import report_in
 from stormproof.replay import of
-from stormproof.subchannels import outcome_of
+from stormproof.subchannels import NOT_SERIALIZED, outcome_of
+from stormproof.timers import Timer
 
 if TYPE_CHECKING:
     from stormproof.channel import Channel
@@ -38,7 +39,7 @@ BROKEN_OFF = Outcome(Code.CANCELLED, Evidence.NEVER_SENT, "the channel was close
 #: What observers know calls by. One count for all channels, so that an observer may serve several.
 _ids = itertools.count(1)
 _NO_ERRORS: Mapping[int, Any] = {}
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("stormproof")
 _now = time.monotonic
 
 
@@ -53,7 +54,7 @@ class Run:
     """One call under way: its machine, its errors so far, and what the observer is told about it."""
 
     error: type[CallError] = CallError
-    __slots__ = ("_errors", "channel", "id", "machine", "metadata", "method", "stream", "tried")
+    __slots__ = ("_errors", "channel", "id", "machine", "metadata", "method", "problem", "stream", "tried")
 
     def __init__(
         self,
@@ -68,10 +69,13 @@ class Run:
     ) -> None:
         self.channel = channel
         self.method = method
+        if metadata is not None and type(metadata) is not tuple:
+            metadata = _as_it_is_now(metadata)
         self.metadata = _with_key(metadata) if policy.idempotency_key else metadata
         key = None if channel._key_of is None else channel._key_of(request, self.metadata)
         self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
         self.stream: Any = None  # the client stream (a Replay), if there is one
+        self.problem: BaseException | None = None  # of the caller's own side, which ended the call
         self.tried: tuple[Tried, ...] = ()
         self.id = next(_ids) if channel._observer is not None else 0
         self._errors = _NO_ERRORS  # what gRPC raised for an attempt
@@ -92,7 +96,8 @@ class Run:
 
     def tell_began(self, now: float) -> None:
         if self.channel._observer is not None:
-            self.channel._tell(CallBegan(self.id, now, self.method, tuple(self.metadata or ())))
+            metadata = self.metadata if isinstance(self.metadata, tuple) else ()
+            self.channel._tell(CallBegan(self.id, now, self.method, metadata))
 
     def _wait_for_endpoints(self) -> float:
         """Seconds that the call waited for the resolver's first answer, within its deadline."""
@@ -124,22 +129,31 @@ class Run:
         if problem is not None:  # our own side ended the attempt, and no server is to blame
             outcome = Outcome(Code.UNKNOWN, Evidence.LOST, f"the stream of requests raised {problem!r}")
         now = _now()
-        with self.channel._lock:
-            if outcome is not OK:
-                self.tried = (*self.tried, Tried(self.machine.endpoint_of(attempt).address, outcome))
-                self._errors = {**self._errors, attempt: error}
-            closed = outcome is not OK and outcome.code is Code.CANCELLED and self.channel._closed.is_set()
-            if closed or problem is not None:
-                # close() ended the attempts, or a mistake of the caller's own; none is left to cancel.
-                actions: list[Action] = [Finish(attempt, outcome)] if self.machine.cancelled(now) else []
-                self.machine.finished(attempt, BROKEN_OFF, now)
-            else:
-                actions = self.machine.finished(attempt, outcome, now)
-        if self.channel._pool.drained:
-            self.channel._let_go()
-        if self.channel._observer is not None:
-            self.channel._tell(AttemptEnded(self.id, now, attempt, outcome))
+        try:
+            with self.channel._lock:
+                if outcome is not OK:
+                    self.tried = (*self.tried, Tried(self.machine.endpoint_of(attempt).address, outcome))
+                    self._errors = {**self._errors, attempt: error}
+                    if error is not None:  # its frames hold the caller's stream: a dropped one would never be let go
+                        error.__traceback__ = None
+                closed = outcome is not OK and outcome.code is Code.CANCELLED and self.channel._closed.is_set()
+                if closed or problem is not None:
+                    # close() ended the attempts, or a mistake of the caller's own; none is left to cancel.
+                    actions: list[Action] = [Finish(attempt, outcome)] if self.machine.cancelled(now) else []
+                    self.machine.finished(attempt, BROKEN_OFF, now)
+                else:
+                    actions = self.machine.finished(attempt, outcome, now)
+        finally:  # also if the user's balancer failed to choose where the next one goes
+            if self.channel._pool.drained:
+                self.channel._let_go()
+            if self.channel._observer is not None:
+                self.channel._tell(AttemptEnded(self.id, now, attempt, outcome))
         return actions
+
+    def unwritten(self, attempt: int, problem: Exception) -> list[Action]:
+        """The request cannot be serialized: a mistake of the caller's own."""
+        self.problem = problem
+        return self.finished(attempt, NOT_SERIALIZED)
 
     def woke(self) -> list[Action]:
         """If it is time; what has happened meanwhile may have put it off."""
@@ -161,8 +175,7 @@ class Run:
         if finish.outcome is OK:
             return None
         error = self.error(self.method, finish.outcome, self.tried, self._errors.get(finish.attempt))
-        if self.stream is not None:
-            error.__cause__ = self.stream.problem
+        error.__cause__ = self.problem if self.stream is None else self.problem or self.stream.problem
         return error
 
     def over(self, actions: list[Action]) -> None:
@@ -171,14 +184,37 @@ class Run:
             if isinstance(action, Finish):
                 self.ended(action)
 
-    def broken_off(self, attempt: int) -> CallError | None:
-        """Attempt `attempt` could not be made at all, for a reason of our own side's. Counters stay right.
+    def broken_off(self, attempt: int, problem: BaseException) -> CallError | None:
+        """Attempt `attempt` (0: none) could not be made at all, for this reason of our own side's. Counters stay right.
 
         Returns the error that the call ends with, or None if it was over already.
         """
+        outcome = self.own(problem)
         ends = self.cancelled()
-        self.finished(attempt, BROKEN_OFF)
-        return self.ended(Finish(attempt, BROKEN_OFF)) if ends else None
+        if attempt:
+            self.finished(attempt, outcome)
+        if not ends:
+            _log.error("after the end of a call of %s", self.method, exc_info=problem)
+            return None
+        self.problem = problem
+        return self.ended(Finish(attempt, outcome))
+
+    def own(self, problem: BaseException) -> Outcome:
+        """What this reason of our own side's is called: of a balancer's, a callback's, an argument that grpc does not take."""
+        if self.channel._closed.is_set():
+            return BROKEN_OFF
+        if not isinstance(problem, Exception):  # Ctrl-C
+            return Outcome(Code.CANCELLED, Evidence.LOST, f"broken off by {type(problem).__name__}")
+        return Outcome(Code.INTERNAL, Evidence.NEVER_SENT, f"the caller's own side failed: {problem!r}")
+
+
+def call_back(callbacks: Iterable[Callable[..., None]], method: str, *what: Any) -> None:
+    """Calls each. What one raises must not end the thread that other calls need, as in grpc, nor keep it from the next."""
+    for callback in callbacks:
+        try:
+            callback(*what)
+        except Exception:
+            _log.exception("a callback of %s failed", method)
 
 
 def refuse_mistake(error: BaseException | None) -> None:
@@ -188,6 +224,14 @@ def refuse_mistake(error: BaseException | None) -> None:
         return
     if not isinstance(error, CallError) or (error.outcome.code is Code.INTERNAL and error.outcome.ours):
         raise error
+
+
+def _as_it_is_now(metadata: Any) -> Any:
+    """A list may grow, and a generator be read once: each attempt sends what came with the call."""
+    try:
+        return tuple(metadata)
+    except TypeError:  # grpc says what is wrong with it
+        return metadata
 
 
 def _with_key(metadata: Any) -> Any:
@@ -206,8 +250,10 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
         self._channel = channel
         self._method = method
         self._policy = channel._policy_of(method)
+        # A message that its caller uses again must not reach the second attempt: it is serialized once, by us.
+        self._serialize = serializer
         kind = self.kind
-        self._on = channel._bind(lambda to: getattr(to, kind)(method, serializer, deserializer, registered))
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, None, deserializer, registered))
 
     def __call__(
         self,
@@ -245,7 +291,8 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
         run = Run(
             self._channel, self._method, self._policy, timeout, metadata, request=None if self.replays else request
         )
-        return CallFuture(run, self._on, self._request(run, request), (credentials, wait_for_ready, compression))
+        rest = (credentials, wait_for_ready, compression)
+        return CallFuture(run, self._on, self._request(run, request), self._writes(), rest)
 
     def _blocking(self, request: Any, timeout: float | None, metadata: Any, rest: tuple[Any, ...], whole: bool) -> Any:
         channel = self._channel
@@ -256,55 +303,69 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
         if self.replays:
             request = self._request(run, request)
         if self._policy.hedge is not None:
-            call = CallFuture(run, self._on, request, rest)
+            call = CallFuture(run, self._on, request, self._writes(), rest)
             answer = call.answer()
             return (answer, call) if whole else answer
         answer = None
-        actions = run.begin()
-        while True:
-            if not actions:  # a wait before the next attempt
-                wake_at = run.machine.wake_at
-                assert wake_at is not None
-                try:
+        write = self._writes()
+        flying = 0  # the attempt whose end has not been told
+        try:
+            actions = run.begin()
+            while True:
+                if not actions:  # a wait before the next attempt
+                    wake_at = run.machine.wake_at
+                    assert wake_at is not None
                     closed = channel._closed.wait(max(0.0, wake_at - _now()))
-                except BaseException:  # Ctrl-C
-                    run.over(run.cancelled())
-                    raise
-                actions = run.cancelled() if closed else run.woke()
-                continue
-            action = actions[0]
-            if isinstance(action, Finish):
-                error = run.ended(action)
-                if error is not None:
-                    raise error
-                return answer
-            assert isinstance(action, Start)
-            try:
+                    actions = run.cancelled() if closed else run.woke()
+                    continue
+                action = actions[0]
+                if isinstance(action, Finish):
+                    break
+                assert isinstance(action, Start)
+                flying = action.attempt
                 sent = run.started(action)
-                on = self._on[action.endpoint.address]
-                sending = of(request) if self.replays else request
-                if whole or channel._reads_reports:
-                    answer, call = on.with_call(sending, action.timeout, sent, *rest)
-                    if channel._reads_reports:
-                        run.reported(action.attempt, call.trailing_metadata())
-                    answer = (answer, call) if whole else answer
+                if write is not None:
+                    try:
+                        request, write = write(request), None
+                    except Exception as problem:
+                        flying = 0
+                        actions = run.unwritten(action.attempt, problem)
+                        continue
+                try:
+                    on = self._on[action.endpoint.address]
+                    sending = of(request) if self.replays else request
+                    if whole or channel._reads_reports:
+                        answer, call = on.with_call(sending, action.timeout, sent, *rest)
+                        if channel._reads_reports:
+                            run.reported(action.attempt, call.trailing_metadata())
+                        answer = (answer, call) if whole else answer
+                    else:
+                        answer = on(sending, action.timeout, sent, *rest)
+                except grpc.RpcError as error:
+                    flying = 0
+                    actions = run.finished(action.attempt, outcome_of(error), error)
                 else:
-                    answer = on(sending, action.timeout, sent, *rest)
-            except grpc.RpcError as error:
-                actions = run.finished(action.attempt, outcome_of(error), error)
-            except BaseException as problem:
-                self._abandon(run, action.attempt, problem)
-                raise
-            else:
-                actions = run.finished(action.attempt, OK)
+                    flying = 0
+                    actions = run.finished(action.attempt, OK)
+        except BaseException as problem:
+            self._abandon(run, flying, problem)
+            raise
+        ended = run.ended(action)
+        if ended is not None:
+            raise ended
+        return answer
+
+    def _writes(self) -> Any:
+        """What serializes the request of a call, once."""
+        return None if self.replays else self._serialize
 
     def _request(self, run: Run, request: Any) -> Any:  # noqa: ARG002
         """What each attempt sends; a client stream is made to be read again."""
         return request
 
     def _abandon(self, run: Run, attempt: int, problem: BaseException) -> None:
-        """Not a gRPC error: a closed channel, a request that cannot be serialized, Ctrl-C."""
-        error = run.broken_off(attempt)
+        """Not a gRPC error: a closed channel, a balancer that failed, Ctrl-C."""
+        error = run.broken_off(attempt, problem)
         if error is not None and self._channel._closed.is_set() and isinstance(problem, ValueError):
             raise error from problem
 
@@ -312,10 +373,18 @@ class UnaryUnary(grpc.UnaryUnaryMultiCallable):  # type: ignore[type-arg] # gene
 class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     """A unary call that runs by itself: a `grpc.Future` of its answer and a `grpc.Call`."""
 
-    def __init__(self, run: Run, on: Mapping[str, Any], request: Any, rest: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        on: Mapping[str, Any],
+        request: Any,
+        serialize: Callable[[Any], bytes] | None,
+        rest: tuple[Any, ...],
+    ) -> None:
         self._run = run
         self._on = on
         self._request = request
+        self._serialize = serialize  # until it is done
         self._rest = rest
         self._condition = threading.Condition()
         self._callbacks: list[Callable[[Any], None]] = []
@@ -323,40 +392,67 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
         self._answered: Any = None  # the attempt whose answer or error is the call's
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
-        self._perform(run.begin())
+        self._timer: Timer | None = None
+        self._perform(run.begin)
         refuse_mistake(self._error)
 
-    def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Start):
-                self._start(action)
-            elif isinstance(action, Cancel):
-                self._cancel(action.attempt)
-            else:
-                self._close(action, self._run.ended(action))
-        wake_at = self._run.machine.wake_at
-        if wake_at is not None:
-            self._run.channel._timers.at(wake_at, self._woke)
+    def _perform(self, tell: Callable[..., list[Action]], *what: Any) -> None:
+        """Tells the machine what happened, and does what it wants then."""
+        try:
+            for action in tell(*what):
+                if isinstance(action, Start):
+                    self._start(action)
+                elif isinstance(action, Cancel):
+                    self._cancel(action.attempt)
+                else:
+                    self._close(action, self._run.ended(action))
+        except BaseException as problem:  # a balancer of the user's has failed
+            self._break_off(0, problem)
+            if not isinstance(problem, Exception):
+                raise
+        finally:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """One timer at a time, none when there is nothing to wait for: it would keep all of this call until it rings."""
+        timers = self._run.channel._timers
+        with self._condition:  # ends and timers come on different threads: the last one must see the last state
+            wake_at, before = self._run.machine.wake_at, self._timer
+            if before is not None:
+                if before.moment == wake_at and before.armed:
+                    return
+                timers.forget(before)
+            self._timer = None if wake_at is None else timers.at(wake_at, self._woke)
 
     def _start(self, start: Start) -> None:
         try:
             sent = self._run.started(start)
+            if self._serialize is not None:
+                try:
+                    self._request, self._serialize = self._serialize(self._request), None
+                except Exception as problem:
+                    self._perform(self._run.unwritten, start.attempt, problem)
+                    return
             attempt = self._on[start.endpoint.address].future(of(self._request), start.timeout, sent, *self._rest)
-        except grpc.RpcError as error:  # a request that cannot be serialized: grpc says so at once
-            self._perform(self._run.finished(start.attempt, outcome_of(error), error))
+        except grpc.RpcError as error:  # grpc says at once what it cannot send
+            self._perform(self._run.finished, start.attempt, outcome_of(error), error)
             return
         except BaseException as problem:
-            ended = self._run.broken_off(start.attempt)
-            if ended is not None:
-                for other in list(self._attempts.values()):
-                    other.cancel()
-                closed = self._run.channel._closed.is_set()
-                self._close(Finish(start.attempt, BROKEN_OFF), ended if closed else problem)
+            self._break_off(start.attempt, problem)
             return
         self._attempts[start.attempt] = attempt
         if self._run.machine.state is State.DONE:  # cancelled while it was being started
             attempt.cancel()
         attempt.add_done_callback(lambda done: self._ended(start.attempt, done))
+
+    def _break_off(self, number: int, problem: BaseException) -> None:
+        """Our own side failed, maybe far from the caller: the call ends with that, and all that is out."""
+        error = self._run.broken_off(number, problem)
+        if error is not None:
+            for attempt in list(self._attempts.values()):
+                attempt.cancel()
+            closed = self._run.channel._closed.is_set()
+            self._close(Finish(number, error.outcome), error if closed else problem)
 
     def _cancel(self, number: int) -> None:
         attempt = self._attempts.get(number)
@@ -366,13 +462,15 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def _ended(self, number: int, done: Any) -> None:
         if self._run.channel._reads_reports:
             self._run.reported(number, done.trailing_metadata())
-        ok = done.code() is grpc.StatusCode.OK
-        self._perform(self._run.finished(number, OK) if ok else self._run.finished(number, outcome_of(done), done))
+        if done.code() is grpc.StatusCode.OK:
+            self._perform(self._run.finished, number, OK)
+        else:
+            self._perform(self._run.finished, number, outcome_of(done), done)
 
     def _woke(self) -> None:
         """A timer of an earlier state may come too; it finds that nothing is due."""
         closed = self._run.channel._closed.is_set()
-        self._perform(self._run.cancelled() if closed else self._run.woke())
+        self._perform(self._run.cancelled if closed else self._run.woke)
 
     def _close(self, finish: Finish, error: BaseException | None) -> None:
         with self._condition:
@@ -381,11 +479,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
             self._outcome = finish.outcome
             self._condition.notify_all()
             callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            try:
-                callback(self)
-            except Exception:  # as in grpc: it must not end the thread that other calls need
-                _log.exception("a callback of %s failed", self._run.method)
+        call_back(callbacks, self._run.method, self)
 
     def answer(self) -> Any:
         """Waits for the end in the caller's thread: the answer, or the error raised (CANCELLED, too)."""
@@ -406,7 +500,7 @@ class CallFuture(grpc.Call, grpc.Future):  # type: ignore[type-arg]
     def cancel(self) -> bool:
         if self.done():
             return False
-        self._perform(self._run.cancelled())
+        self._perform(self._run.cancelled)
         return True
 
     def cancelled(self) -> bool:

@@ -1,7 +1,8 @@
 """The one hook: a channel tells an observer every event and action of its calls, as values.
 
 An observer is any callable that takes one event. It is called in the thread where the thing happened, outside the
-channel's lock; what it raises surfaces in that thread. Times are seconds of `time.monotonic()`.
+channel's lock. What it raises is logged (by the logger "stormproof") and changes nothing for the call. Times are seconds
+of `time.monotonic()`.
 
 A call's CallBegan is told in its caller's thread or task, and is followed by one CallEnded. An attempt that lost to
 another, or that the caller gave up, may end after its call: its AttemptEnded, and even its AttemptBegan, then come later.
@@ -11,6 +12,7 @@ One that also has `metadata_for` (`Propagates`) adds to what each attempt sends:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -20,6 +22,7 @@ from stormproof.core.check import complain
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import Outcome
 
+_log = logging.getLogger("stormproof")
 #: Metadata as gRPC takes and gives it.
 Sent = tuple[tuple[str, str | bytes], ...]
 
@@ -139,15 +142,17 @@ class Propagates(Protocol):
     """An observer that adds metadata to what each attempt sends."""
 
     def metadata_for(self, call: int, attempt: int) -> Sent:
-        """What to add for attempt `attempt` of call `call`; asked right after its AttemptBegan."""
+        """What to add for attempt `attempt` of call `call`; asked right after its AttemptBegan.
+
+        What it raises ends the call: nobody knows what should have been sent.
+        """
         ...
 
 
 def observers(*each: Observer) -> Observer:
     """One observer that tells every event to each of these, in this order, and adds what any of them adds to an attempt.
 
-    What one of them raises surfaces at once, and those behind it are not told of that event. Raises ValueError for one
-    that cannot be called.
+    What one of them raises is logged, and the others are told all the same. Raises ValueError for one that cannot be called.
     """
     problems = [
         f"each must be a function of an event, such as print; got {one!r}"
@@ -156,6 +161,14 @@ def observers(*each: Observer) -> Observer:
     ]
     complain("observers", problems)
     return _All(each)
+
+
+def tell(observer: Observer, event: Event) -> None:
+    """Tells it to the observer. Who watches a call must not break it."""
+    try:
+        observer(event)
+    except Exception:
+        _log.exception("the observer failed on %s", event)
 
 
 class _All:
@@ -168,7 +181,7 @@ class _All:
 
     def __call__(self, event: Event) -> None:
         for one in self._each:
-            one(event)
+            tell(one, event)
 
     def metadata_for(self, call: int, attempt: int) -> Sent:
         return tuple(pair for one in self._adding for pair in one.metadata_for(call, attempt))

@@ -36,6 +36,7 @@ from stormproof.observer import (
     Propagates,
     Readmitted,
     Unresolved,
+    tell,
 )
 from stormproof.resolver import Resolution, Resolver, wrong_with
 from stormproof.subchannels import Bound, Options, transport
@@ -234,8 +235,8 @@ class Shared:
         if self._observer is not None:
             while self._notices:
                 with contextlib.suppress(IndexError):  # another thread was quicker
-                    self._observer(self._notices.popleft())
-            self._observer(event)
+                    tell(self._observer, self._notices.popleft())
+            tell(self._observer, event)
 
 
 class Asked:

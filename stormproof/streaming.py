@@ -19,11 +19,12 @@ import grpc
 from stormproof.core.call import Action, Cancel, Finish, Start
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
-from stormproof.driver import BROKEN_OFF, Run, UnaryUnary, refuse_mistake
-from stormproof.errors import CallError
+from stormproof.driver import Run, UnaryUnary, call_back, refuse_mistake
+from stormproof.errors import STATUS, CallError
 from stormproof.observer import Sent
 from stormproof.replay import Replay, of
 from stormproof.subchannels import outcome_of
+from stormproof.timers import Timer
 
 if TYPE_CHECKING:
     from stormproof.channel import Channel
@@ -74,8 +75,7 @@ class Streaming(grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable): 
         self._resume = configured.checkpoint.after if configured.checkpoint and kind == "unary_stream" else None
         self._serialize = serializer
         self._client_stream = kind == "stream_stream"
-        writes = None if self._client_stream else serializer
-        self._on = channel._bind(lambda to: getattr(to, kind)(method, writes, deserializer, registered))
+        self._on = channel._bind(lambda to: getattr(to, kind)(method, None, deserializer, registered))
 
     def __call__(  # type: ignore[override] # of either kind
         self,
@@ -93,7 +93,7 @@ class Streaming(grpc.UnaryStreamMultiCallable, grpc.StreamStreamMultiCallable): 
         if self._client_stream:
             request = _replay(run, request, self._serialize, self._policy.buffer)
         rest = (credentials, wait_for_ready, compression)
-        return AnswerStream(run, self._on, request, rest, self._resume, self._silence)
+        return AnswerStream(run, self._on, request, self._serialize, rest, self._resume, self._silence)
 
 
 def _replay(run: Run, source: Any, serialize: Any, bound: int) -> Any:
@@ -112,14 +112,27 @@ class _Flight:
         self._run = run
         self._number = number
         self._lock = threading.Lock()
+        self._timer: Timer | None = None  # of the silence
         self.told = False
 
-    def ended(self, outcome: Outcome, error: Any = None) -> list[Action]:
+    def wake(self, moment: float, callback: Callable[[], None]) -> None:
+        """Calls `callback` at `moment` if the attempt has not ended by then."""
+        with self._lock:
+            if not self.told:
+                self._timer = self._run.channel._timers.at(moment, callback)
+
+    def take(self) -> int:
+        """Its number for whoever asks first, who then has to tell its end; then 0."""
         with self._lock:
             if self.told:
-                return []
+                return 0
             self.told = True
-        return self._run.finished(self._number, outcome, error)
+            if self._timer is not None:
+                self._run.channel._timers.forget(self._timer)
+        return self._number
+
+    def ended(self, outcome: Outcome, error: Any = None) -> list[Action]:
+        return self._run.finished(self._number, outcome, error) if self.take() else []
 
     def reported(self, trailing: Any) -> None:
         self._run.reported(self._number, trailing)
@@ -138,6 +151,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         run: Run,
         on: Mapping[str, Any],
         request: Any,
+        serialize: Callable[[Any], bytes] | None,
         rest: tuple[Any, ...],
         resume: Callable[[Any, Any], Any] | None,
         silence: float | None,
@@ -145,6 +159,8 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         self._run = run
         self._on = on
         self._request = request
+        self._serialize = serialize
+        self._written = serialize is None or isinstance(request, Replay)  # whether `_request` is serialized
         self._rest = rest
         self._resume = resume
         self._silence = silence
@@ -155,9 +171,9 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         self._silent: Any = None  # the attempt that was ended for its silence
         self._ending = threading.Condition()
         self._finish: Finish | None = None
-        self._error: CallError | None = None
+        self._error: BaseException | None = None
         self._callbacks: list[Callable[[], None]] = []
-        self._perform(run.begin())
+        self._perform(run.begin)
         refuse_mistake(self._error)
 
     def __iter__(self) -> AnswerStream:
@@ -188,7 +204,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
             self._run.machine.progressed(_now())
         if self._resume is not None:
             try:
-                self._request = self._resume(self._first_request, message)
+                self._request, self._written = self._resume(self._first_request, message), self._serialize is None
             except BaseException:
                 self.cancel()
                 raise
@@ -199,38 +215,54 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         self._waiting = None
         if self._run.channel._reads_reports:
             self._flight.reported(self._attempt.trailing_metadata())
+        self._perform(self._following, outcome, error)
+
+    def _following(self, outcome: Outcome, error: Any) -> list[Action]:
+        """What the machine wants after the end of the attempt, when it is time for it."""
+        assert self._flight is not None
         actions = self._flight.ended(outcome, error)
         while not actions and self._finish is None:
             wake_at = self._run.machine.wake_at
             if wake_at is None:  # cancelled by another thread, which tells the end
                 with self._ending:
                     self._ending.wait_for(lambda: self._finish is not None)
-                return
+                break
             closed = self._run.channel._closed.wait(max(0.0, wake_at - _now()))
             actions = self._run.cancelled() if closed else self._run.woke()
-        self._perform(actions)
+        return actions
 
-    def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Start):
-                self._start(action)
-            elif isinstance(action, Cancel):
-                self._attempt.cancel()
-            else:
-                self._close(action, self._run.ended(action))
+    def _perform(self, tell: Callable[..., list[Action]], *what: Any) -> None:
+        """Tells the machine what happened, and does what it wants then."""
+        try:
+            for action in tell(*what):
+                if isinstance(action, Start):
+                    self._start(action)
+                elif isinstance(action, Cancel):
+                    self._attempt.cancel()
+                else:
+                    self._close(action, self._run.ended(action))
+        except Exception as problem:  # a balancer of the user's has failed
+            self._break_off(problem)
 
     def _start(self, start: Start) -> None:
-        sent = self._run.started(start)
         self._flight = flight = _Flight(self._run, start.attempt)
         try:
+            sent = self._run.started(start)
+            if not self._written:
+                assert self._serialize is not None
+                try:
+                    self._request, self._written = self._serialize(self._request), True
+                except Exception as problem:
+                    if flight.take():
+                        self._perform(self._run.unwritten, start.attempt, problem)
+                    return
             self._attempt = self._on[start.endpoint.address](of(self._request), start.timeout, sent, *self._rest)
-        except grpc.RpcError as error:  # a request that cannot be serialized: grpc says so at once
-            self._perform(flight.ended(outcome_of(error), error))
+        except grpc.RpcError as error:  # grpc says at once what it cannot send
+            self._perform(flight.ended, outcome_of(error), error)
             return
-        except BaseException:
-            flight.told = True
-            self._close(Finish(start.attempt, BROKEN_OFF), self._run.broken_off(start.attempt))
-            if not self._run.channel._closed.is_set():
+        except BaseException as problem:
+            self._break_off(problem)
+            if not isinstance(problem, Exception):
                 raise
             return
         # The reader tells how the attempt ended, unless there is none any more: the stream was cancelled or dropped.
@@ -239,34 +271,46 @@ class AnswerStream(grpc.Call, Iterator[Any]):
         if self._finish is not None:  # cancelled while it was being started
             self._attempt.cancel()
         elif self._silence is not None:
-            self._watch(self._attempt)
+            self._watch(flight)
 
-    def _watch(self, attempt: Any) -> None:
-        """Ends `attempt` once its reader has waited for too long; the time that the reader takes itself is no silence."""
+    def _watch(self, flight: _Flight) -> None:
+        """Ends the attempt once its reader has waited for too long; the time that the reader takes itself is no silence."""
         assert self._silence is not None
-        if attempt is not self._attempt or self._finish is not None:
+        attempt = self._attempt  # before the look at the flight: the reader may begin another one meanwhile
+        if flight is not self._flight or self._finish is not None:
             return
         now, waiting = _now(), self._waiting
         if waiting is not None and now >= waiting + self._silence:
             self._silent = attempt
             attempt.cancel()
             return
-        this = weakref.ref(self)  # a stream that nobody reads any more must not be kept by its own watch
+        this = weakref.ref(
+            self
+        )  # neither the stream nor its attempt must be kept by the watch if nobody reads any more
 
         def again() -> None:
             if (stream := this()) is not None:
-                stream._watch(attempt)
+                stream._watch(flight)
 
-        self._run.channel._timers.at((now if waiting is None else waiting) + self._silence, again)
+        flight.wake((now if waiting is None else waiting) + self._silence, again)
 
-    def _close(self, finish: Finish, error: CallError | None) -> None:
+    def _break_off(self, problem: BaseException) -> None:
+        """Our own side failed: the call ends with that, and what is out."""
+        number = 0 if self._flight is None else self._flight.take()
+        error = self._run.broken_off(number, problem)
+        if self._attempt is not None:
+            self._attempt.cancel()
+        if error is not None:
+            closed = self._run.channel._closed.is_set()
+            self._close(Finish(number, error.outcome), error if closed else problem)
+
+    def _close(self, finish: Finish, error: BaseException | None) -> None:
         with self._ending:
             self._finish = finish
             self._error = error
             self._ending.notify_all()
             callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
+        call_back(callbacks, self._run.method)
 
     def __del__(self) -> None:
         """Nobody will read on: grpc ends the attempt, and the next call on the channel takes it off the books."""
@@ -277,7 +321,7 @@ class AnswerStream(grpc.Call, Iterator[Any]):
     def cancel(self) -> bool:
         if self._finish is not None:
             return False
-        self._perform(self._run.cancelled())
+        self._perform(self._run.cancelled)
         self._attempt.cancel()  # also one that the reader has just started
         return True
 
@@ -305,11 +349,12 @@ class AnswerStream(grpc.Call, Iterator[Any]):
 
     def code(self) -> grpc.StatusCode:
         self._wait()
-        return grpc.StatusCode.OK if self._error is None else self._error.code()
+        assert self._finish is not None
+        return STATUS[int(self._finish.outcome.code)]
 
     def details(self) -> str:
         self._wait()
-        return "" if self._error is None else self._error.details()
+        return self._error.details() if isinstance(self._error, CallError) else str(self._error or "")
 
     def _wait(self) -> None:
         """Waits for the end. A stream ends in the thread that reads it: read it to its end first, or cancel it."""

@@ -15,6 +15,7 @@ import grpc
 from stormproof import Channel, RetryBudget, RoundRobin, aio_unary, driver
 from stormproof.aio import Channel as AioChannel
 from stormproof.observer import AttemptBegan, AttemptEnded, CallEnded
+from stormproof.timers import Timer
 
 OK, CANCELLED = grpc.StatusCode.OK, grpc.StatusCode.CANCELLED
 SAY = "/hello.Hello/SayHello"
@@ -125,16 +126,22 @@ class Timers:
     """The timers of a channel, fired by hand."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[float, Any]] = []
+        self._waiting: list[Timer] = []
 
-    def at(self, moment: float, callback: Any) -> None:
-        self._waiting.append((moment, callback))
+    def at(self, moment: float, callback: Any) -> Timer:
+        self._waiting.append(timer := Timer(moment, callback))
+        return timer
+
+    def forget(self, timer: Timer) -> None:
+        timer.callback = None
 
     def fire(self, now: float) -> None:
-        while due := [timer for timer in self._waiting if timer[0] <= now]:
-            timer = min(due, key=lambda timer: timer[0])
+        while due := [timer for timer in self._waiting if timer.moment <= now]:
+            timer = min(due, key=lambda timer: timer.moment)
             self._waiting.remove(timer)
-            timer[1]()
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
 
     def close(self) -> None:
         self.fire(float("inf"))

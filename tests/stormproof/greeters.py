@@ -24,6 +24,7 @@ class Greeter(hello_pb2_grpc.HelloServicer):
 
     def __init__(self) -> None:
         self.metadata: list[dict[str, str]] = []
+        self.sent: list[tuple[str, list[str]]] = []  # the name, and each `tenant` that came along
         self.remaining: list[float] = []
         self.hanging = threading.Semaphore(0)
         self.release = threading.Event()
@@ -31,6 +32,7 @@ class Greeter(hello_pb2_grpc.HelloServicer):
 
     def SayHello(self, request, context):  # noqa: N802
         self.metadata.append(dict(context.invocation_metadata()))
+        self.sent.append((request.name, [value for key, value in context.invocation_metadata() if key == "tenant"]))
         self.remaining.append(context.time_remaining())
         if request.name == "fail" and self.failing:
             context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
@@ -158,6 +160,13 @@ class Asyncio:
 
     def start(self, name: str, **options: Any) -> futures.Future[Any]:
         return asyncio.run_coroutine_threadsafe(self._call(name, options), self._loop)
+
+    def tasks(self) -> int:
+        """How many there are in the loop."""
+        return self._do(self._count())
+
+    async def _count(self) -> int:
+        return len(asyncio.all_tasks())
 
     async def _begin(self, method: str, argument: Any, options: dict[str, Any]) -> Any:
         return getattr(self._stub, method)(argument, **options)

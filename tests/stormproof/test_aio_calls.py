@@ -472,8 +472,8 @@ async def test_a_deadline_that_has_passed_is_told_by_awaiting():
 @pytest.mark.parametrize("at", [CallBegan, AttemptBegan, AttemptEnded, CallEnded])
 @pytest.mark.parametrize("end", ["hi", UNAVAILABLE], ids=str)
 @story
-async def test_what_an_observer_raises_surfaces_in_whoever_awaits(at, end):
-    """Whichever event it chokes on: its exception is the call's, everybody gets it, and nothing stays in flight."""
+async def test_what_an_observer_raises_is_logged_and_changes_nothing(at, end, caplog):
+    """Whichever event it chokes on: the call ends as it would, for everybody who awaits it, and nothing stays in flight."""
 
     def observer(event):
         if isinstance(event, at):
@@ -482,11 +482,40 @@ async def test_what_an_observer_raises_surfaces_in_whoever_awaits(at, end):
     async with calling(AT_ONCE, observer=observer) as (greeter, _, stub):
         call = stub.SayHello(named("x"))
         task = asyncio.create_task(answer_of(call))
-        if at in (AttemptEnded, CallEnded):
-            await greeter.tell(*[end] * (3 if at is CallEnded and end is UNAVAILABLE else 1))
+        await greeter.tell(*[end] * (3 if end is UNAVAILABLE else 1))
+        if end == "hi":
+            assert (await task, (await call).message) == ("hi", "hi")
+        for who in (task, call) if end is UNAVAILABLE else ():
+            with pytest.raises(AioCallError) as caught:
+                await who
+            assert caught.value.attempts == 3
+    told = [record.getMessage() for record in caplog.records if record.name == "stormproof"]
+    assert len(told) == (3 if end is UNAVAILABLE and at in (AttemptBegan, AttemptEnded) else 1)
+    assert all(at.__name__ in message for message in told)
+
+
+@pytest.mark.guarantee(107)
+@pytest.mark.parametrize("bad", [1, 2])
+@story
+async def test_metadata_that_an_observer_fails_to_add_surfaces_in_whoever_awaits(bad):
+    """Its exception is the call's, everybody gets it, and nothing stays in flight."""
+
+    class Adding:
+        def __call__(self, event):
+            pass
+
+        def metadata_for(self, call, attempt):
+            return () if attempt != bad else 1 / 0
+
+    async with calling(AT_ONCE, observer=Adding()) as (greeter, _, stub):
+        call = stub.SayHello(named("x"))
+        task = asyncio.create_task(answer_of(call))
+        if bad == 2:
+            await greeter.tell(UNAVAILABLE)
         for who in (task, call):
             with pytest.raises(ZeroDivisionError):
                 await who
+        assert await call.code() is grpc.StatusCode.INTERNAL
 
 
 @story

@@ -67,6 +67,17 @@ def test_several_observers_hear_the_same_and_all_may_add(driver, one):
     }  # fmt: skip
 
 
+@pytest.mark.guarantee(107)
+def test_an_observer_that_raises_keeps_nothing_from_the_others(one, caplog):
+    """The first of two fails on every event: the other one hears all four, and the log says of each what failed."""
+    heard = Heard()
+    with calling("threads", one.addresses, observer=observers(lambda _: 1 / 0, heard)) as client:
+        assert client.call("x") == "Hello, x!"
+    assert (heard.balanced(), len(heard.events)) == (True, 4)
+    told = [record for record in caplog.records if record.name == "stormproof"]
+    assert [record.exc_info[0] for record in told] == [ZeroDivisionError] * 4
+
+
 def test_what_cannot_observe_is_refused():
     """All that are no functions are named at once."""
     with pytest.raises(

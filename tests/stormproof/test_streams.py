@@ -154,6 +154,17 @@ def test_without_a_checkpoint_a_torn_stream_ends_with_its_error(driver, serving)
     assert (caught.value.code(), caught.value.attempts, counter.calls) == (grpc.StatusCode.UNAVAILABLE, 1, 1)
 
 
+@pytest.mark.guarantee(108)
+def test_a_request_that_is_used_again_does_not_reach_the_second_attempt(serving):
+    """The first attempt fails, and meanwhile the caller's message says something else: the stream is what was asked for."""
+    _, addresses = serving(before=1)
+    with Channel(addresses, policy=Policy(retry=AT_ONCE)) as channel:
+        request = named("1..3")
+        replies = hello_pb2_grpc.HelloStub(channel).SayHelloToEach(request)
+        request.name = "4..6"
+        assert numbers(replies) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("method", ["SayHelloToEach", "Chat"])
 def test_a_failure_before_the_first_message_is_retried(driver, serving, method):
     """Two servers fail at once, the third one streams; the caller sees one whole stream."""

@@ -451,6 +451,24 @@ def test_peak_ewma_leaves_an_endpoint_whose_calls_do_not_end():
     assert stuck.in_flight == before
 
 
+@pytest.mark.guarantee(34)
+def test_a_call_that_hangs_counts_with_its_age_not_as_one_of_many():
+    """a has one call that never returns, b always five that are as quick as ever. For 50 ms a looks less loaded; from then on,
+    for as long as it hangs, every call goes to b."""
+    pool = pool_of(*"ab", balancer=PeakEwma(), seed=2)
+    settled(pool, [0.010, 0.010])
+    while (hung := pool.begin(1.0)).member.index != 0:
+        pool.finished(hung, OK, 1.010)
+    flying = [(1.0, flight) for flight in [pool.begin(1.0) for _ in range(8)] if flight.member.index == 1]
+    for turn in range(1, 3000):
+        now = 1.0 + turn * 0.002
+        flight = pool.begin(now)
+        assert flight.member.index == 1 or now < 1.05
+        flying.append((now, flight))
+        while flying[0][0] <= now - 0.010:
+            pool.finished(flying.pop(0)[1], OK, now)
+
+
 def simulate(balancer, latency, *, seconds, rate=200, count=5, seed=1):
     """Calls at a fixed rate against servers of `latency(index, start)`; the endpoint of each call, by its start."""
     pool, seen, ends = pool_of(*(f"h{i}" for i in range(count)), balancer=balancer, seed=seed, failover=None), [], []

@@ -92,6 +92,67 @@ def test_no_retry_is_exactly_one_attempt():
         assert call.finished(1, ANSWERED, 0.1) == [Finish(1, ANSWERED)]
 
 
+@pytest.mark.guarantee(100)
+@pytest.mark.parametrize(
+    ("policy", "timeout", "attempts", "limit", "wait"),
+    [
+        (Policy(timeout=None, retry=None), None, 1, None, None),
+        (Policy(timeout=None, retry=Retry(attempts=1)), None, 1, None, None),
+        (Policy(timeout=None, retry=Retry(on=set())), None, 1, None, None),
+        (Policy(timeout=None, retry=Retry(attempts=2, backoff=AT_ONCE)), None, 2, None, None),
+        (Policy(timeout=None, retry=Retry(attempts=2, backoff=Backoff(cap=0.0))), None, 2, None, None),
+        (Policy(timeout=None, attempt_timeout=None, retry=None), 3.0, 1, 3.0, None),
+        (Policy(timeout=2.0, attempt_timeout=None, retry=None), None, 1, 2.0, None),
+        (Policy(timeout=None, attempt_timeout=0.5, retry=None), None, 1, 0.5, None),
+        (Policy(timeout=9.0, retry=None), 0.0, 0, None, None),
+        (Policy(timeout=9.0, retry=None), -1.0, 0, None, None),
+        (Policy(timeout=None, retry=None, hedge=None), None, 1, None, None),
+        (Policy(timeout=None, retry=None, hedge=Hedge(after=0.0)), None, 1, None, 0.0),
+    ],
+)
+def test_nought_and_none_mean_what_they_say(policy, timeout, attempts, limit, wait):
+    """None is "no such thing" (no limit, no retry, no copy), 0 is nought (no wait, no time, no further attempt)."""
+    call, made = Call(pool_of("a", "b"), policy, timeout), 0
+    actions = call.begin(0.0)
+    assert call.wake_at == wait
+    while isinstance(actions[0], Start):
+        made += 1
+        assert actions[0].timeout == limit
+        actions = call.finished(made, ANSWERED, 0.0) if wait is None else [None]
+    assert made == attempts
+
+
+@pytest.mark.guarantee(100)
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [
+        (lambda value: Retry(attempts=value), "attempts"),
+        (lambda value: Policy(timeout=value), "timeout"),
+        (lambda value: Policy(attempt_timeout=value), "attempt_timeout"),
+        (lambda value: Hedge(after=1, attempts=value), "attempts"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, float("inf"), float("nan"), -1])
+def test_what_nought_and_no_end_cannot_mean_is_refused(build, name, value):
+    """Attempts count with the first one in, so 0 of them makes no sense; no limit is None and not infinity."""
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        build(value)
+
+
+@pytest.mark.guarantee(100)
+def test_no_budget_is_no_retry_and_no_copy():
+    """RetryBudget(ratio=0, per_second=0) allows none, however many calls went well before."""
+    pool = pool_of("a", "b", budget=RetryBudget(ratio=0.0, per_second=0.0))
+    for policy in (Policy(retry=Retry(backoff=AT_ONCE)), HEDGED):
+        for _ in range(100):
+            call = Call(pool, policy)
+            call.begin(0.0)
+            call.finished(1, OK, 0.0)
+        call = Call(pool, policy)
+        call.begin(0.0)
+        assert call.finished(1, ANSWERED, 0.0) == [Finish(1, ANSWERED)]
+
+
 @pytest.mark.guarantee(50)
 def test_a_code_that_is_not_listed_is_not_retried():
     """INVALID_ARGUMENT is an answer: exactly one attempt."""
