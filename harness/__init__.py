@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         WithinDeadline,
     )
     from harness.scenario import Scenario, Servers
+    from harness.service_time import LogNormal, Normal, Pareto, Trace
     from harness.workload import Batch, Closed, Poisson, Steady
 else:
 
@@ -34,11 +35,11 @@ else:
 
 
 #: Where the names are defined: see above, for type checkers.
-_HOMES = ("harness.client", "harness.guarantees", "harness.scenario", "harness.workload")
+_HOMES = ("harness.client", "harness.guarantees", "harness.scenario", "harness.service_time", "harness.workload")
 
 __all__ = [
     "Scenario", "Servers", "Client", "GrpcClient",
-    "Poisson", "Steady", "Closed", "Batch",
+    "Poisson", "Steady", "Closed", "Batch", "Normal", "LogNormal", "Pareto", "Trace",
     "Available", "Fast", "WithinDeadline", "EvenShare", "WeightedShare", "NoRetryStorm", "AtMostOnce", "NothingLost",
     "Recovers", "AvoidsFaulty", "Resumes",
 ]  # fmt: skip

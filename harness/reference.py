@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import faults
+import harness
 import stormproof
 from harness.guarantees import GUARANTEES
 
@@ -35,6 +36,8 @@ def page() -> str:
         )
     )
     parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often")))
+    times = [getattr(harness, name) for name in ("Normal", "LogNormal", "Pareto", "Trace")]
+    parts.append(_section("Service times", "How long `Servers(service_time=...)` work on a call.", times))
     shipped = ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "Adaptive", "ConsistentHash")
     parts.append(_section("Balancers", "Who is called.", [getattr(stormproof, name) for name in shipped]))
     sources = [getattr(stormproof, name) for name in ("Dns", "File", "Polled", "Subset")]

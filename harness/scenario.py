@@ -15,6 +15,7 @@ from faults.base import bounded, check, whole
 from harness.client import AnyClient
 from harness.guarantees.base import Guarantee
 from harness.history import Server
+from harness.service_time import ServiceTime, wrong_with
 from harness.workload import Batch, Closed, Poisson, Steady, Workload
 
 
@@ -22,7 +23,11 @@ from harness.workload import Batch, Closed, Poisson, Steady, Workload
 class Servers:
     """`count` Hello servers, named server-0, server-1 and so on.
 
-    service_time  seconds that each call works; workers: calls that one server works on at once.
+    service_time  seconds that each call works, or the distribution that they are drawn from: Normal(0.01, deviation=0.002),
+                  LogNormal, Pareto, Trace.
+    workers       calls that one server works on at once.
+    queue         calls that may wait for a worker; more are refused with RESOURCE_EXHAUSTED. None: no bound.
+    cold_start    seconds that a server needs from the start of its process until it listens, beside the time it takes anyway.
     weights, priorities  one for each server, as the client is told them; None: all equal.
     command  argv of somebody else's server, in which {port} stands for the port it must listen on; None: ours.
 
@@ -31,16 +36,21 @@ class Servers:
 
     count: int
     _: KW_ONLY
-    service_time: float = 0.002
+    service_time: float | ServiceTime = 0.002
     workers: int = 16
+    queue: int | None = None
+    cold_start: float = 0.0
     weights: tuple[float, ...] | None = None
     priorities: tuple[int, ...] | None = None
     command: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         problems = whole("count", self.count, 1, 10_000, way_out="servers")
-        problems += bounded("service_time", self.service_time, 0, 3600, way_out="seconds")
+        problems += wrong_with(self.service_time)
         problems += whole("workers", self.workers, 1, 10_000, way_out="calls at once")
+        if self.queue is not None:
+            problems += whole("queue", self.queue, 0, 10_000_000, way_out="calls that wait, or None for no bound")
+        problems += bounded("cold_start", self.cold_start, 0, 10, way_out="seconds")
         problems += [*self._each("weights"), *self._each("priorities"), *self._command()]
         check(self, problems)
 

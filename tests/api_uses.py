@@ -59,14 +59,18 @@ from harness import (
     EvenShare,
     Fast,
     GrpcClient,
+    LogNormal,
     NoRetryStorm,
+    Normal,
     NothingLost,
+    Pareto,
     Poisson,
     Recovers,
     Resumes,
     Scenario,
     Servers,
     Steady,
+    Trace,
     WeightedShare,
     WithinDeadline,
 )
@@ -407,7 +411,13 @@ OTHER_DAYS = [
     replace(BAD_DAY, workload=Steady(rate=10, seconds=5), client=GrpcClient(timeout=1.0)),
     replace(BAD_DAY, workload=Closed(callers=4, seconds=5), guarantees=(Available(0.9),)),
     replace(BAD_DAY, workload=Batch(items=100), faults=()),
-]
+    *(
+        replace(BAD_DAY, servers=Servers(4, service_time=service_time, workers=4, queue=20, cold_start=0.5))
+        for service_time in (
+            Normal(0.01, deviation=0.002), LogNormal(0.005, sigma=0.7), Pareto(0.002, shape=1.5), Trace((0.002, 0.003, 0.09)),
+        )
+    ),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

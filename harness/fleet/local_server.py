@@ -22,6 +22,7 @@ from harness.history import Server
 from harness.node.ready import wait_ready
 from harness.proxy.control import Control
 from harness.scenario import Servers
+from harness.values import to_json
 
 #: Seconds that a server may need until it answers, and that a graceful stop may take.
 READY, GRACE = 15.0, 5.0
@@ -60,7 +61,8 @@ class LocalServer(Victim):
         self._keeper = keeper
         self._control = control
         self._log = folder / f"{server.name}.log"
-        self._misbehaviour = Misbehaviour(server.name, seed_for(server.name, seed), paused=lambda: self._suffers(Pause))
+        self._seed = seed_for(server.name, seed)
+        self._misbehaviour = Misbehaviour(server.name, self._seed, paused=lambda: self._suffers(Pause))
         self._told_to_end: Process | None = None
         self._ended_by_themselves: list[Process] = []
 
@@ -83,8 +85,11 @@ class LocalServer(Victim):
                 "control_port": 0,
                 "ready_fd": TELL_FD,
                 "name": self.name,
-                "service_time": servers.service_time,
+                "service_time": to_json(servers.service_time),
                 "workers": servers.workers,
+                "queue": servers.queue,
+                "cold_start": servers.cold_start,
+                "seed": self._seed,
                 "journal": str(self.journal),
             },
             log=self._log,

@@ -1,7 +1,7 @@
 """The Hello service: each call is journaled, misbehaves as told, works, and ends early when its caller goes.
 
-A call waits for one of `workers` places before it works, in the order of arrival and without bound, as it
-would in a server with a pool of threads. Unlike there it is journaled, with the time its caller left it, when
+A call waits for one of `workers` places before it works, in the order of arrival, as it would in a server with
+a pool of threads. Unlike there it is journaled, with the time its caller left it, when
 it arrives and not when it gets its place, and a call whose caller has gone while it waited is seen to end.
 """
 
@@ -17,6 +17,7 @@ import grpc
 
 from harness.node.conduct import Conduct, Manner
 from harness.node.journal import Journal
+from harness.service_time import Draws
 from harness.wire import HelloReply, HelloRequest
 
 #: Invocation metadata by which a call says which attempt it is (the second is gRFC A6's).
@@ -24,34 +25,43 @@ OPERATION, PREVIOUS, ITEM, REPEAT = (
     "stormproof-call", "grpc-previous-rpc-attempts", "stormproof-item", "stormproof-repeat",
 )  # fmt: skip
 
+#: What a call is told that finds no worker free and as many calls waiting as may.
+QUEUE_FULL = "too many calls wait here already"
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(slots=True)
 class Call:
-    """One call in the server: its number in the journal and its manner."""
+    """One call in the server: its number in the journal, its manner, and its id where the caller said one."""
 
     number: int
     manner: Manner
+    operation: int
+    sent: int
     code: str = "UNKNOWN"
 
 
 class Hello:
     """Serves hello.proto on one event loop.
 
-    Each reply takes `service_time` seconds of work; `workers` calls work at once.
+    Each reply takes its `work`; `workers` calls work at once, and up to `queue` more wait (None: all).
     """
 
-    def __init__(self, *, journal: Journal, conduct: Conduct, workers: int, service_time: float) -> None:
+    def __init__(
+        self, *, journal: Journal, conduct: Conduct, workers: int, work: Draws, queue: int | None = None
+    ) -> None:
         self._journal = journal
         self._conduct = conduct
         self._places = asyncio.Semaphore(workers)
-        self._service_time = service_time
+        self._draws = work
+        self._queue = queue
+        self._waiting = 0
         self._running = 0
 
     async def SayHello(self, request: HelloRequest, context: Context) -> HelloReply:  # noqa: N802
         async with self._attended(context) as call:
-            await self._work()
+            await self._work(call)
             self._journal.executed(call.number)
             return _greeting(call, request.name)
 
@@ -59,7 +69,7 @@ class Hello:
         async with self._attended(context) as call:
             last = len(request.name)
             for number in range(max(request.after, 0) + 1, last + 1):
-                await self._work()
+                await self._work(call, number)
                 if number == last:
                     self._journal.executed(call.number)
                 await context.write(_greeting(call, request.name, number))
@@ -69,14 +79,16 @@ class Hello:
     async def SayHelloToAll(self, requests: AsyncIterator[HelloRequest], context: Context) -> HelloReply:  # noqa: N802
         async with self._attended(context) as call:
             names = [request.name async for request in requests]
-            await self._work()
+            await self._work(call)
             self._journal.executed(call.number)
             return _greeting(call, _listed(names))
 
     async def Chat(self, requests: AsyncIterator[HelloRequest], context: Context) -> None:  # noqa: N802
         async with self._attended(context) as call:
+            part = 0
             async for request in requests:
-                await self._work()
+                part += 1
+                await self._work(call, part)
                 await context.write(_greeting(call, request.name))
             self._journal.executed(call.number)
 
@@ -87,10 +99,17 @@ class Hello:
         self._running += 1
         try:
             await self._refuse_or_hang(call, context)
-            async with self._places:
+            self._waiting += 1
+            try:
+                await self._places.acquire()
+            finally:
+                self._waiting -= 1
+            try:
                 if call.manner.delay:
                     await asyncio.sleep(call.manner.delay)
                 yield call
+            finally:
+                self._places.release()
             call.code = "OK"
         except asyncio.CancelledError:
             call.code = "CANCELLED"
@@ -111,7 +130,7 @@ class Hello:
             item=_whole(told.get(ITEM)),
             repeat=told.get(REPEAT) == "1",
         )
-        return Call(number, self._conduct.decide(operation, sent, self._running))
+        return Call(number, self._conduct.decide(operation, sent, self._running), operation, sent)
 
     async def _refuse_or_hang(self, call: Call, context: Context) -> None:
         if call.manner.code is not None:
@@ -119,10 +138,14 @@ class Hello:
             await context.abort(call.manner.code, call.manner.why)
         if call.manner.hang:
             await asyncio.Event().wait()  # until the caller goes, which cancels it
+        if self._queue is not None and self._places.locked() and self._waiting >= self._queue:
+            call.code = grpc.StatusCode.RESOURCE_EXHAUSTED.name
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, QUEUE_FULL)
 
-    async def _work(self) -> None:
-        if self._service_time:
-            await asyncio.sleep(self._service_time)
+    async def _work(self, call: Call, part: int = 0) -> None:
+        seconds = self._draws.seconds(call.operation, call.sent, part)
+        if seconds:
+            await asyncio.sleep(seconds)
 
 
 def _greeting(call: Call, name: str, number: int = 0) -> HelloReply:

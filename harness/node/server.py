@@ -26,6 +26,8 @@ from harness.node.conduct import Conduct
 from harness.node.control import Control
 from harness.node.hello import Hello
 from harness.node.journal import Journal
+from harness.service_time import Draws, ServiceTime, wrong_with
+from harness.values import from_json
 from harness.wire import add_control, add_hello
 
 #: Seconds that calls in flight may still take after SIGTERM or SIGINT.
@@ -37,15 +39,19 @@ class Settings:
     """What a Hello server is started with.
 
     `port` and `control_port` 0 take any free port; without `control_port` it cannot be told to misbehave.
-    `service_time` is the seconds of work a reply takes, `workers` how many calls work at once; further ones
-    wait. `journal` is the file for its journal (none: it keeps none). Being ready is told as one line of JSON
-    (`Ready`) on the descriptor `ready_fd`, or else in words on stdout.
+    `service_time` is the seconds of work a reply takes (or a ServiceTime, which `seed` is for), `workers` how many calls
+    work at once; further ones wait, up to `queue` of them (None: all). It listens after `cold_start` seconds.
+    `journal` is the file for its journal (none: it keeps none). Being ready is told as one line of JSON (`Ready`) on the
+    descriptor `ready_fd`, or else in words on stdout.
     """
 
     port: int = 50051
     host: str = "127.0.0.1"
-    service_time: float = 1.0
+    service_time: float | ServiceTime = 1.0
     workers: int = 16
+    queue: int | None = None
+    cold_start: float = 0.0
+    seed: int = 0
     journal: str = os.devnull
     name: str = "hello"
     control_port: int | None = None
@@ -56,8 +62,10 @@ class Settings:
             self,
             bounded("port", self.port, 0, 65535)
             + bounded("control_port", self.control_port or 0, 0, 65535)
-            + bounded("service_time", self.service_time, 0, 3600, way_out="seconds")
-            + bounded("workers", self.workers, 1),
+            + wrong_with(self.service_time)
+            + bounded("workers", self.workers, 1)
+            + bounded("queue", self.queue or 0, 0)
+            + bounded("cold_start", self.cold_start, 0, 3600, way_out="seconds"),
         )
 
 
@@ -69,7 +77,12 @@ class Ready(Struct):
 
 
 def serve(**arguments: Any) -> int:
-    """Runs a server with `Settings(**arguments)` until SIGTERM, SIGINT or Drain; returns its exit status."""
+    """Runs a server with `Settings(**arguments)` until SIGTERM, SIGINT or Drain; returns its exit status.
+
+    A `service_time` may also be the JSON of one.
+    """
+    if isinstance(arguments.get("service_time"), dict):
+        arguments["service_time"] = from_json(arguments["service_time"])
     try:
         settings = Settings(**arguments)
     except ValueError as error:
@@ -94,13 +107,16 @@ async def _serve(settings: Settings) -> int:
         journal=Journal(Path(settings.journal)),
         conduct=conduct,
         workers=settings.workers,
-        service_time=settings.service_time,
+        queue=settings.queue,
+        work=Draws(settings.service_time, settings.seed),
     )
     health = Health()
     server, control = _server(), _server()
     add_hello(hello, server)
     add_health(health, server)
     add_control(Control(conduct, told_to_end.put_nowait), control)
+    if settings.cold_start:
+        await asyncio.sleep(settings.cold_start)
     port = _listen(server, settings.host, settings.port, "--port")
     control_port = None
     if settings.control_port is not None:

@@ -14,7 +14,7 @@ import suites.test_priority_tiers as tiers
 import suites.test_quiet_day as quiet
 import suites.test_slow_server as slow
 from faults import Drain, Errors, Kill, Latency, at, during, every, every_so_often, majority, named, one, some
-from harness import Available, Batch, Client, Closed, Fast, GrpcClient, Poisson, Scenario, Servers, Steady
+from harness import Available, Batch, Client, Closed, Fast, GrpcClient, Poisson, Scenario, Servers, Steady, Trace
 from harness.saboteurs import AlwaysFirst
 from harness.scenario import Plan
 from harness.values import decode, encode, from_json, to_json
@@ -47,8 +47,9 @@ def test_json_names_classes_as_people_write_them():
         at(1.0, Drain(grace=0.5), on=every),
         [during(1, 2, Latency(0.1), on=target) for target in (one, majority, every, named("server-1"))],
         GrpcClient(timeout=1.0),
+        Servers(3, service_time=Trace((0.001, 0.02)), queue=4),
     ],
-    ids=["infinity", "sets", "timeline", "drain", "targets", "foreign"],
+    ids=["infinity", "sets", "timeline", "drain", "targets", "foreign", "service time"],
 )
 def test_odd_values_survive_json(value):
     """Infinite budgets, sets of codes, every target."""

@@ -22,7 +22,9 @@ from harness.fleet.sim.engine import Engine
 from harness.fleet.sim.link import GOAWAY, GREETING, REPLY, Connection, Proxy
 from harness.fleet.sim.process import Process
 from harness.node.conduct import Conduct
+from harness.node.hello import QUEUE_FULL
 from harness.node.server import GRACE
+from harness.service_time import Draws
 from stormproof.core.outcome import Code, Evidence, Outcome
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 START = 0.2
 #: Seconds between two looks whether a process has ended.
 LOOK = 0.001
+#: What a client hears of a call that found no worker free and the queue full.
+FULL = Outcome(Code.RESOURCE_EXHAUSTED, Evidence.ANSWERED, QUEUE_FULL)
 #: What a client hears of a call that comes to a server which takes no more: nobody can know whether it was begun.
 TURNED_AWAY = Outcome(Code.CANCELLED, Evidence.LOST, "CANCELLED")
 _UNANSWERED = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
@@ -58,7 +62,13 @@ class Server:
         self.listening = True
         self._process = Process()
         self._workers = servers.workers
-        self._service_time = servers.service_time
+        self._most = servers.queue
+        self._cold_start = servers.cold_start
+        self._waiting = 0
+        self._draws = Draws(
+            servers.service_time, 0 if isinstance(servers.service_time, int | float) else seed_for(name, seed)
+        )
+        self._constant = self._draws.constant
         self._connections: dict[Connection, None] = {}
         self._queue: deque[Attempt] = deque()
         self._busy = 0
@@ -112,7 +122,13 @@ class Server:
         if self._busy < self._workers:
             self._work(attempt)
             return
+        if self._most is not None and self._waiting >= self._most:
+            attempt.answer = FULL
+            self._ended(attempt, FULL.code.name)
+            connection.down.send(connection.subchannel.answered, attempt, REPLY)
+            return
         attempt.phase = Phase.QUEUED
+        self._waiting += 1
         self._queue.append(attempt)
         if attempt.expires < math.inf:
             self.engine.at(attempt.expires, self._expired, attempt)
@@ -138,7 +154,10 @@ class Server:
     def _work(self, attempt: Attempt) -> None:
         attempt.phase = Phase.WORKING
         self._busy += 1
-        done = self.engine.now + attempt.delay + self._service_time
+        seconds = self._constant
+        if seconds is None:
+            seconds = self._draws.seconds(attempt.call.id, attempt.sent)
+        done = self.engine.now + attempt.delay + seconds
         if done < attempt.expires:
             self.engine.at(done, self._worked, attempt)
         else:
@@ -165,11 +184,14 @@ class Server:
         self._running -= 1
         if attempt.connection is not None:
             attempt.connection.serving.pop(attempt, None)
-        if was is Phase.WORKING:
+        if was is Phase.QUEUED:
+            self._waiting -= 1  # it stays in the queue until its turn would come
+        elif was is Phase.WORKING:
             self._busy -= 1
             while self._queue:
                 waiting = self._queue.popleft()
                 if waiting.phase is Phase.QUEUED:
+                    self._waiting -= 1
                     self._work(waiting)
                     break
 
@@ -232,7 +254,7 @@ class Server:
         self._process.end()
         self.listening = self._draining = False
         self._queue.clear()
-        self._busy = self._running = 0
+        self._busy = self._running = self._waiting = 0
         for connection in list(self._connections):
             for attempt in connection.serving:
                 attempt.phase = Phase.OVER
@@ -283,7 +305,7 @@ class Server:
         if not self._process.gone or self._has(Kill, Drain):
             return
         self._process = Process()
-        yield START
+        yield START + self._cold_start
         self.listening = True
         if self._has(Pause):
             self._process.pause()

@@ -33,7 +33,7 @@ from faults import (
     named,
 )  # fmt: skip
 from faults.server import CODES
-from harness import Available, Batch, Client, Closed, GrpcClient, Poisson, Resumes, Scenario, Servers, Steady
+from harness import Available, Batch, Client, Closed, GrpcClient, LogNormal, Poisson, Resumes, Scenario, Servers, Steady
 from harness.fleet.base import open_fleet
 from harness.fleet.misbehaviour import behaviour, seed_for
 from harness.fleet.sim.fleet import SimFleet
@@ -43,6 +43,7 @@ from harness.node.conduct import Conduct
 from harness.report import histories
 from harness.runner import run
 from harness.scenario import Plan
+from harness.service_time import Draws
 from stormproof import (
     Backoff,
     Code,
@@ -117,6 +118,29 @@ def test_calls_wait_for_a_worker_in_the_order_of_arrival():
     """Promise: one worker does one call at a time; the others wait, first come, first served."""
     history = day(servers=Servers(1, workers=1, service_time=0.1), workload=Steady(rate=50, seconds=0.1))
     assert [line.split()[3] for line in work(history)] == ["0.1030", "0.2030", "0.3030", "0.4030", "0.5030"]
+
+
+def test_a_call_that_finds_the_queue_full_is_refused():
+    """Promise: with one worker and one place to wait, the third call at once is refused by the server's own word."""
+    history = day(servers=Servers(1, workers=1, queue=1, service_time=0.1), workload=Steady(rate=50, seconds=0.1))
+    assert [(o.result, o.code) for o in history.operations] == [
+        ("ok", "OK"),
+        ("ok", "OK"),
+        ("fail", "RESOURCE_EXHAUSTED"),
+        ("fail", "RESOURCE_EXHAUSTED"),
+        ("fail", "RESOURCE_EXHAUSTED"),
+    ]
+    assert work(history)[2] == "2 server-0 0.0405 - 0.0405 RESOURCE_EXHAUSTED"
+
+
+def test_a_service_time_is_drawn_as_a_real_server_draws_it():
+    """Promise: by the run's seed, the server and the attempt's id: what harness.service_time.Draws says."""
+    times = LogNormal(0.01, sigma=1.0)
+    history = day(servers=Servers(1, service_time=times), workload=Steady(rate=50, seconds=1))
+    draws = Draws(times, seed_for("server-0", 1))
+    assert [e.executed - e.received for e in history.executions] == pytest.approx(
+        [draws.seconds(e.operation, 1) for e in history.executions]
+    )
 
 
 def test_a_call_ends_at_its_deadline_and_its_server_hears_of_it():
@@ -230,6 +254,12 @@ def test_a_restart_is_over_when_the_server_listens_again():
     [restart] = history.faults
     assert (restart.began, round(restart.healed, 2)) == (0.5, 1.0)
     assert attempts(history, since=1.0)[0] == "1.1 server-0 1.0000 1.0055 OK"  # it asks just when the server is back
+
+
+def test_a_cold_start_is_a_part_of_coming_back():
+    """Promise: a server that was killed listens after the start of its process and what it needs beyond it."""
+    history = day(during(0.5, 1.0, Kill()), servers=Servers(1, cold_start=0.5), workload=Steady(rate=1, seconds=3))
+    assert [round(fault.healed, 3) for fault in history.faults] == [1.7]
 
 
 def test_faults_of_one_kind_take_turns():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from queue import SimpleQueue
 
 import grpc
 import pytest
 
+from harness import Trace
+from harness.service_time import Draws
+from harness.values import to_json
 from protos.hello_pb2 import HelloRequest
 
 ADA, BOB, CLEO = HelloRequest(name="Ada"), HelloRequest(name="Bob"), HelloRequest(name="Cleo")
@@ -152,3 +156,41 @@ def test_a_call_is_journaled_when_it_arrives_not_when_a_worker_is_free(start):
     server.wait_for(lambda told: told[1].code == "CANCELLED")
     working.cancel()
     assert server.executions()[0].executed is None
+
+
+def test_a_call_that_finds_the_queue_full_is_refused(start):
+    """One works, one waits, and the third is told at once that there is no room; it was surely not done."""
+    server = start(workers=1, queue=1, service_time=60.0)
+    calls = [server.hello.SayHello.future(name) for name in (ADA, BOB)]
+    server.wait_for(lambda told: len(told) == 2)
+    with pytest.raises(grpc.RpcError) as refused:
+        server.hello.SayHello(CLEO, timeout=30)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    third = server.wait_for(lambda told: told[2].ended is not None)[2]
+    assert (third.code, third.executed) == ("RESOURCE_EXHAUSTED", None)
+    for call in calls:
+        call.cancel()
+    server.wait_for(lambda told: all(execution.ended is not None for execution in told))
+    calls = [server.hello.SayHello.future(name) for name in (ADA, BOB)]  # there is room again, once
+    server.wait_for(lambda told: len([t for t in told if t.ended is None]) == 2)
+
+
+def test_a_service_time_may_be_drawn_by_the_id_of_the_attempt(start):
+    """The server draws what Draws says for its seed and the attempt's id: here 0.3 s for one call, nothing for another."""
+    times = Trace((0.0, 0.3))
+    draws = Draws(times, 7)
+    slow, fast = (next(n for n in range(100) if draws.seconds(n, 1) == wanted) for wanted in (0.3, 0.0))
+    server = start(service_time=to_json(times), seed=7)
+    for number in (slow, fast):
+        server.hello.SayHello(ADA, metadata=[("stormproof-call", str(number))])
+    took = [execution.executed - execution.received for execution in server.executions()]
+    assert took[0] >= 0.3
+    assert took[1] < took[0]
+
+
+def test_a_cold_server_takes_its_time_until_it_listens(start):
+    """It says that it is ready, and can be reached, only then."""
+    began = time.monotonic()
+    server = start(cold_start=0.3)
+    assert time.monotonic() - began >= 0.3
+    assert server.hello.SayHello(ADA).message == "Hello, Ada!"
