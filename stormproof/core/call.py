@@ -95,7 +95,7 @@ class State(Enum):
 
 # By names of their own: to look up a member of an Enum takes Python 3.11 ten times as long.
 NEW, RUNNING, WAITING, DONE = State
-_OK, _NEVER_SENT = Code.OK, Evidence.NEVER_SENT
+_OK, _NEVER_SENT, _FIRST = Code.OK, Evidence.NEVER_SENT, Cause.FIRST
 #: How nearly every call ends.
 _AT_ONCE = Finish(1, OK)
 
@@ -154,7 +154,7 @@ class Call:
         if not self._pool.members:
             self.state = DONE
             return [Finish(0, Outcome(Code.UNAVAILABLE, Evidence.NEVER_SENT, self._pool.problem))]
-        return [self._start(now, Cause.FIRST)]
+        return [self._start(now, _FIRST)]
 
     def finished(self, attempt: int, outcome: Outcome, now: float) -> list[Action]:
         """Attempt `attempt` ended."""
