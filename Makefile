@@ -12,6 +12,7 @@ run: setup toxiproxy
 	$(BIN)/stormproof run suites --report=report
 
 test: setup toxiproxy
+	$(BIN)/python -m pytest suites --fleet=sim
 	$(BIN)/python -m pytest tests suites --report=report/test
 
 check: setup
@@ -21,6 +22,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/client_cost.py
+	$(BIN)/python benchmarks/simulator.py
 
 setup: $(STAMP)
 
