@@ -240,7 +240,7 @@ class Proxy:
         for connection in list(self.connections):
             connection.reset()
 
-    def accept(self) -> None:
+    def allow(self) -> None:
         """Takes connections again."""
         self._refuses = False
 

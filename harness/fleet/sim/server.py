@@ -237,7 +237,7 @@ class Server:
         match fault:
             case Refuse():
                 if not self._has(Refuse):
-                    self.proxy.accept()
+                    self.proxy.allow()
             case NetworkFault():
                 self.proxy.remove(tag)
             case Pause():
