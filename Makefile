@@ -13,6 +13,7 @@ run: setup toxiproxy
 	$(BIN)/stormproof run suites --report=report
 
 test: setup toxiproxy
+	$(BIN)/python -m pytest suites --fleet=sim
 	$(BIN)/python -m pytest tests suites --report=report/test
 
 check: setup
@@ -23,6 +24,7 @@ check: setup
 bench: setup
 	$(BIN)/python benchmarks/client_cost.py
 	$(BIN)/python benchmarks/ejection.py
+	$(BIN)/python benchmarks/simulator.py
 
 kills: setup
 	$(BIN)/python benchmarks/kill_points.py

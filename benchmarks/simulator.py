@@ -17,7 +17,7 @@ from harness.scenario import Plan
 from stormproof import LeastRequest, PeakEwma, Policy, RoundRobin
 
 CALLS, RATE = 120_000, 2000
-ROUNDS = 5
+ROUNDS = 3
 SIZES = (10, 10_000)
 
 

@@ -103,7 +103,13 @@ RULES = (
     ),
     Rule(
         name="scenarios, histories and guarantees are pure",
-        files=("harness/guarantees/*", "harness/history.py", "harness/scenario.py", "harness/workload.py"),
+        files=(
+            "harness/guarantees/*",
+            "harness/history.py",
+            "harness/scenario.py",
+            "harness/service_time.py",
+            "harness/workload.py",
+        ),
         never=(*CLOCKS, *THREADS, *SOCKETS, *FILES, *TALK, *CHANCE, "grpc", "docker", "toxiproxy", "uvloop"),
         fine=SEEDED,
     ),
@@ -146,7 +152,7 @@ RULES = (
     Rule(
         name="the simulator lives in virtual time",
         files=("harness/fleet/sim*",),
-        never=(*CLOCKS, *THREADS, *SOCKETS, *CHANCE),
+        never=(*CLOCKS, *THREADS, *SOCKETS, *FILES, *TALK, *CHANCE),
         fine=SEEDED,
     ),
 )
@@ -278,7 +284,11 @@ PLANTED = [
     ("only drivers", "suites/test_slow_server.py", "import asyncio\n", 1),
     ("the simulator uses only", "harness/fleet/sim.py", "from stormproof import PeakEwma\n", 1),
     ("the simulator uses only", "harness/fleet/sim.py", "import stormproof\nx = stormproof.Channel\n", 2),
+    ("the simulator uses only", "harness/fleet/sim/driver.py", "import grpc\nfrom stormproof.driver import Run\n", 2),
     ("the simulator lives", "harness/fleet/sim.py", "import heapq\nimport time\n", 2),
+    ("the simulator lives", "harness/fleet/sim/engine.py", "from threading import Lock\n", 1),
+    ("the simulator lives", "harness/fleet/sim/link.py", "import random\nx = random.random()\n", 2),
+    ("the simulator lives", "harness/fleet/sim/run.py", "def f(path):\n    with open(path) as g:\n        pass\n", 2),
 ]  # fmt: skip
 
 
@@ -309,6 +319,7 @@ ALLOWED = [
     ("stormproof/checkpoints.py", "import sqlite3\nfrom threading import Lock\nx = Lock()\n"),
     ("harness/history.py", "import random\nfrom datetime import timedelta\nx = random.Random(7)\n"),
     ("harness/fleet/sim.py", "import stormproof.core.load as l\nl.x\nfrom stormproof.core import call\n"),
+    ("harness/fleet/sim/driver.py", "import random\nfrom stormproof.core.call import Call\nx = random.Random(1)\n"),
     ("harness/fleet/local.py", "import time, socket, subprocess\nfrom stormproof import Channel\n"),
     ("suites/test_slow_server.py", "from faults import Latency\nfrom harness import Scenario\n"),
 ]  # fmt: skip

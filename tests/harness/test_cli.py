@@ -75,6 +75,23 @@ def test_a_suite_that_holds_ends_with_status_0_and_leaves_a_report(tmp_path):
     assert not list((tmp_path / "out" / "history").glob("*.partial*"))
 
 
+def test_a_suite_runs_in_virtual_time_and_its_replay_too(tmp_path):
+    """`run --fleet=sim`: the same table, report and status; what needs real servers is skipped, and says why."""
+    suite(tmp_path, guarantee="EvenShare(), Available(0.9)", seconds=30)
+    (tmp_path / "test_by_hand.py").write_text("def test_by_hand(fleet):\n    raise AssertionError\n")
+    done = stormproof("run", tmp_path, "--fleet=sim", "--report", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"✓ held  1 scenarios, fleet sim, virtual, seed 1, report in .*report.html", done.stdout)
+    assert "the fixture fleet needs real servers; run with --fleet=local instead of --fleet=sim" in done.stdout
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["verdict"], report["fleet"], report["proxy"]) == ("held", "sim", "virtual")
+    [scenario] = report["scenarios"]
+    assert (scenario["calls"], scenario["faults"][0]["from"], scenario["faults"][0]["until"]) == (1800, 0.5, 1.0)
+    again = scenario["again"]
+    assert again.startswith("stormproof replay --fleet=sim --seed=1 ")
+    assert stormproof(*again.split()[1:], cwd=tmp_path).returncode == 0
+
+
 def test_a_broken_guarantee_ends_with_status_1_and_says_how_to_see_it_again(tmp_path):
     """The message names guarantee, measure, worst case and fault; its replay command gives the same verdict."""
     suite(tmp_path, guarantee="EvenShare()", target="server-1", seconds=4)

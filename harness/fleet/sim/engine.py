@@ -19,8 +19,8 @@ class Engine:
 
     __slots__ = ("_count", "_heap", "_stopped", "now")
 
-    def __init__(self, now: float = 0.0) -> None:
-        self.now = now
+    def __init__(self) -> None:
+        self.now = 0.0
         self._heap: list[tuple[float, int, Action, Any]] = []
         self._count = count()
         self._stopped = False

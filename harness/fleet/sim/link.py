@@ -34,15 +34,16 @@ REQUEST, REPLY, CANCEL, PREFACE, GREETING, GOAWAY = (bytes(size) for size in (84
 class Way:
     """One direction of a connection. What is sent on it arrives as `action(argument)`."""
 
-    __slots__ = ("_armed", "_connection", "_engine", "_key", "_pipe", "_slow", "_waiting", "over")
+    __slots__ = ("_armed", "_connection", "_engine", "_pipe", "_slow", "_waiting", "over", "stream")
 
-    def __init__(self, connection: Connection, engine: Engine, key: str) -> None:
+    def __init__(self, connection: Connection, engine: Engine, stream: str) -> None:
+        self.stream = stream
         self._connection = connection
         self._engine = engine
-        self._key = key
         self._pipe: Pipe | None = None
         self._slow = False  # not the short way: a toxic acts, or it is over
-        self._waiting: deque[tuple[Action, Any, int]] = deque()  # in the pipe, with the place of the last byte
+        # In the pipe, with the bytes of each that are still to come out of it. Most ways never need it.
+        self._waiting: deque[tuple[Action, Any, int]] | None = None
         self._armed: float | None = None
         self.over = False
 
@@ -52,6 +53,8 @@ class Way:
             engine = self._engine
             engine.at(engine.now + HOP, action, argument)
         elif self._pipe is not None:
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.append((action, argument, len(data)))
             self._perform(self._pipe.received(data, self._engine.now))
 
@@ -67,7 +70,7 @@ class Way:
 
     def put(self, toxic: Toxic) -> None:
         if not self.over:
-            self._pipe = self._pipe or Pipe(self._key)
+            self._pipe = self._pipe or Pipe(f"{self._connection.key}/{self.stream}")
             self._slow = True
             self._perform(self._pipe.put(toxic, self._engine.now))
 
@@ -119,18 +122,35 @@ class Connection:
     `client_gone`, `server_gone`: that end does not take part any more.
     """
 
-    __slots__ = ("_engine", "_proxy", "client_gone", "down", "flying", "server_gone", "serving", "subchannel", "up")
+    __slots__ = (
+        "_engine",
+        "_number",
+        "_proxy",
+        "client_gone",
+        "down",
+        "flying",
+        "server_gone",
+        "serving",
+        "subchannel",
+        "up",
+    )
 
-    def __init__(self, proxy: Proxy, subchannel: Subchannel, key: str) -> None:
+    def __init__(self, proxy: Proxy, subchannel: Subchannel, number: int) -> None:
         self._engine = engine = proxy.engine
         self._proxy = proxy
+        self._number = number
         self.subchannel = subchannel
-        self.up = Way(self, engine, f"{key}/upstream")
-        self.down = Way(self, engine, f"{key}/downstream")
+        self.up = Way(self, engine, "upstream")
+        self.down = Way(self, engine, "downstream")
         self.flying: dict[Any, None] = {}  # attempts, as the client knows them
         self.serving: dict[Any, None] = {}  # attempts, as the server knows them
         self.client_gone = False
         self.server_gone = False
+
+    @property
+    def key(self) -> str:
+        """What its toxics draw by."""
+        return f"{self._proxy.key}/{self._number}"
 
     def closed_by_client(self) -> None:
         """The client closed it, or its process is gone."""
@@ -183,12 +203,14 @@ class Connection:
 class Proxy:
     """What stands before one server: it takes connections, unless it was told to refuse them, and adds its toxics."""
 
+    __slots__ = ("_accepted", "_added", "_refuses", "_toxics", "connections", "engine", "key", "server")
+
     def __init__(self, engine: Engine, server: Server, seed: int) -> None:
         self.engine = engine
         self.server = server
         self.connections: dict[Connection, None] = {}
         self._refuses = False
-        self._key = f"{seed}/{server.name}"
+        self.key = f"{seed}/{server.name}"
         self._toxics: dict[str, list[Toxic]] = {}  # by the fault's tag
         self._added = 0
         self._accepted = 0
@@ -203,7 +225,7 @@ class Proxy:
             self.engine.at(self.engine.now + HOP, subchannel.refused, tries)
             return
         self._accepted += 1
-        connection = Connection(self, subchannel, f"{self._key}/{self._accepted}")
+        connection = Connection(self, subchannel, self._accepted)
         self.connections[connection] = None
         for toxics in self._toxics.values():
             for toxic in toxics:
@@ -218,7 +240,7 @@ class Proxy:
         for connection in list(self.connections):
             connection.reset()
 
-    def accept(self) -> None:
+    def allow(self) -> None:
         """Takes connections again."""
         self._refuses = False
 

@@ -16,7 +16,7 @@ class Process:
     def __init__(self) -> None:
         self.stopped = False
         self.gone = False
-        self._held: deque[tuple[Action, Any]] = deque()
+        self._held: deque[tuple[Action, Any]] | None = None  # most processes are never paused
 
     @property
     def paused(self) -> bool:
@@ -25,6 +25,8 @@ class Process:
     def put_off(self, action: Action, argument: Any) -> None:
         """`action(argument)` happens in it when it goes on, in the order of these calls; never, if it is gone."""
         if not self.gone:
+            if self._held is None:
+                self._held = deque()
             self._held.append((action, argument))
 
     def pause(self) -> None:
@@ -39,4 +41,4 @@ class Process:
 
     def end(self) -> None:
         self.stopped = self.gone = True
-        self._held.clear()
+        self._held = None

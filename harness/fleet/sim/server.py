@@ -54,6 +54,12 @@ class Phase(IntEnum):
 class Server:
     """One server, over all of its processes. `journal` holds the attempts that arrived, in their order."""
 
+    __slots__ = (
+        "_busy", "_cold_start", "_conduct", "_connections", "_constant", "_draining", "_draws", "_misbehaves", "_most",
+        "_process", "_queue", "_running", "_seed", "_suffers", "_waiting", "_workers", "engine", "journal", "listening",
+        "name", "proxy",
+    )  # fmt: skip
+
     def __init__(self, engine: Engine, name: str, servers: Servers, seed: int) -> None:
         self.name = name
         self.engine = engine
@@ -70,11 +76,11 @@ class Server:
         )
         self._constant = self._draws.constant
         self._connections: dict[Connection, None] = {}
-        self._queue: deque[Attempt] = deque()
+        self._queue: deque[Attempt] | None = None  # most servers never need one
         self._busy = 0
         self._running = 0
         self._draining = False
-        self._conduct = Conduct(name)
+        self._conduct: Conduct | None = None  # while it never misbehaved
         self._seed = seed
         self._misbehaves: dict[str, tuple[ServerFault, int]] = {}  # by tag: the fault, and what was counted before it
         self._suffers: list[tuple[Fault, str]] = []
@@ -111,7 +117,8 @@ class Server:
         connection.serving[attempt] = None
         if attempt.remaining is not None:
             attempt.expires = now + attempt.remaining
-        manner = self._conduct.decide(attempt.call.id, attempt.sent, self._running) if self._misbehaves else None
+        conduct = self._conduct
+        manner = None if conduct is None else conduct.decide(attempt.call.id, attempt.sent, self._running)
         self._running += 1
         if manner is not None and manner.code is not None:
             attempt.answer = answered(Code(manner.code.value[0]), manner.why)
@@ -129,6 +136,8 @@ class Server:
             return
         attempt.phase = Phase.QUEUED
         self._waiting += 1
+        if self._queue is None:
+            self._queue = deque()
         self._queue.append(attempt)
         if attempt.expires < math.inf:
             self.engine.at(attempt.expires, self._expired, attempt)
@@ -228,7 +237,7 @@ class Server:
         match fault:
             case Refuse():
                 if not self._has(Refuse):
-                    self.proxy.accept()
+                    self.proxy.allow()
             case NetworkFault():
                 self.proxy.remove(tag)
             case Pause():
@@ -237,7 +246,7 @@ class Server:
             case Kill() | Drain() | Restart():
                 yield from self._revive()
             case ServerFault():
-                if self._misbehaves.pop(tag, None) is not None:
+                if self._misbehaves.pop(tag, None) is not None and self._conduct is not None:
                     self._conduct.behave(behaviour(self._faults(), seed_for(self.name, self._seed)))
 
     def touched(self, fault: Fault, tag: str) -> int | None:
@@ -253,7 +262,7 @@ class Server:
         """The process is gone, and the kernel closes its connections."""
         self._process.end()
         self.listening = self._draining = False
-        self._queue.clear()
+        self._queue = None
         self._busy = self._running = self._waiting = 0
         for connection in list(self._connections):
             for attempt in connection.serving:
@@ -320,6 +329,7 @@ class Server:
         if self._process.stopped:
             raise FleetError(f"{self.name} took no order: it is {'down' if self._process.gone else 'paused'}")
         check_together(self.name, [fault, *self._faults()])
+        self._conduct = self._conduct or Conduct(self.name)
         self._misbehaves[tag] = (fault, counted(fault, self._conduct.observed()))
         self._conduct.behave(behaviour(self._faults(), seed_for(self.name, self._seed)))
 
@@ -327,7 +337,7 @@ class Server:
         return [fault for fault, _ in self._misbehaves.values()]
 
     def _count(self, tag: str) -> int | None:
-        if tag not in self._misbehaves:
+        if tag not in self._misbehaves or self._conduct is None:
             return None
         fault, before = self._misbehaves[tag]
         return counted(fault, self._conduct.observed()) - before

@@ -73,11 +73,6 @@ class Subchannel:
         if connection is not None and connection.flying.pop(attempt, attempt) is None:
             connection.up.send(self.server.cancelled, attempt, CANCEL)
 
-    def close(self) -> None:
-        """Nothing is sent any more."""
-        if self._opening is not None:
-            self._opening.closed_by_client()
-
     def _send(self, attempt: Attempt, connection: Connection) -> None:
         attempt.connection = connection
         if attempt.deadline is not None:
