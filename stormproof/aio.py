@@ -158,7 +158,7 @@ class Channel(Shared, grpc.aio.Channel):
             await self._checks.close()
         for call in tuple(self._waiting):
             call._woke()
-        await asyncio.gather(*(subchannel.close(grace) for subchannel in self._subchannels.values()))
+        await asyncio.gather(*(subchannel.close(grace) for subchannel in self._to_close()))
         tidy(self)
 
     async def __aenter__(self) -> Channel:

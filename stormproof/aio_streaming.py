@@ -242,12 +242,14 @@ class AnswerStream(grpc.aio.UnaryStreamCall, grpc.aio.StreamStreamCall):  # type
         return True
 
     def __del__(self) -> None:
-        """Nobody will read on: the next call on the channel takes the attempt off the books."""
+        """Nobody will read on: the next call on the channel ends the attempt and takes it off the books."""
         if getattr(self, "_finish", self) is None:
-            run, number, in_flight = self._run, self._number, self._in_flight
+            run, number, in_flight, attempt = self._run, self._number, self._in_flight, self._attempt
 
             def left() -> None:
                 actions = run.cancelled()
+                if attempt is not None:
+                    attempt.cancel()  # grpc.aio lets it run on, on the server, too
                 if in_flight:
                     run.finished(number, CANCELLED)
                 run.over(actions)

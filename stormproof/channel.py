@@ -119,7 +119,7 @@ class Channel(Shared, grpc.Channel):
         self._timers.close()
         for callback in list(self._watchers):
             self.unsubscribe(callback)
-        for subchannel in self._subchannels.values():
+        for subchannel in self._to_close():
             subchannel.close()
         tidy(self)
 

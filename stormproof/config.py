@@ -110,7 +110,7 @@ class ChannelConfig:
         """
         try:
             data = msgspec.json.decode(text)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"ChannelConfig: not a JSON text; {error}") from error
         return _read(data)
 

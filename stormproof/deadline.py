@@ -9,11 +9,16 @@ nothing; over the wire goes what is left, as gRPC's own `grpc-timeout`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from numbers import Real
 
+from stormproof.core.check import LONGEST
+
+_NUMBERS = (float, int)
 _deadline: ContextVar[float | None] = ContextVar("stormproof_deadline", default=None)
 
 
@@ -24,11 +29,23 @@ def remaining() -> float | None:
 
 
 def inherited(timeout: float | None) -> float | None:
-    """The seconds that a call may take which was given `timeout` (None: no limit): the smaller of it and `remaining()`."""
+    """The seconds that a call may take which was given `timeout` (None: no limit): the smaller of it and `remaining()`.
+
+    Raises ValueError for what is no length of time. 1e9 seconds and more are no limit: gRPC would end such a call at once.
+    """
+    if timeout is not None and not (type(timeout) in _NUMBERS and timeout < LONGEST):
+        timeout = _unusual(timeout)
     if _deadline.get() is None:
         return timeout
     left = remaining()
     return left if timeout is None or left is None else min(timeout, left)
+
+
+def _unusual(timeout: object) -> float | None:
+    """What a timeout means that is no plain number, or a very large one."""
+    if not isinstance(timeout, Real) or isinstance(timeout, bool) or math.isnan(timeout):
+        raise ValueError(f"timeout must be a number of seconds, or None for no limit; got {timeout!r}")
+    return float(timeout) if timeout < LONGEST else None
 
 
 @contextmanager

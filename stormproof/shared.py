@@ -118,6 +118,7 @@ class Shared:
         for endpoint in fixed:
             self._subchannel(endpoint.address)
         if isinstance(endpoints, Resolver):
+            self._pool.problem = "the channel has no endpoints: its resolver has not answered yet"
             found, not_found = weakref.WeakMethod(self._resolved), weakref.WeakMethod(self._unresolved)
             self._resolution = Resolution(
                 endpoints,
@@ -180,10 +181,23 @@ class Shared:
 
     def _bind(self, make: Callable[[Any], Any]) -> Bound:
         """What makes one method's attempts at each address, of `make(channel to the endpoint)`."""
-        bound = Bound(lambda address: make(self._subchannel(address)))
+
+        def made(address: str) -> Any:
+            subchannel = self._subchannel(address)
+            with self._opening:  # never on a channel that was closed: there grpc (1.85.1) crashes the process
+                self._check_open()
+                return make(subchannel)
+
+        bound = Bound(made)
         with self._opening:
             self._bounds.add(bound)
         return bound
+
+    def _to_close(self) -> list[Any]:
+        """All channels to endpoints; nothing is bound to them from now on."""
+        assert self._closed.is_set()
+        with self._opening:
+            return list(self._subchannels.values())
 
     def _let_go(self) -> None:
         """Closes the channels to endpoints that have left and on which nothing is in flight any more."""

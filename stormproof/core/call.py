@@ -148,9 +148,8 @@ class Call:
             self.deadline = now - waited + self.timeout
             if self.deadline <= now:
                 self.state = DONE
-                return [
-                    Finish(0, Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, "the deadline had passed already"))
-                ]
+                why = "the deadline had passed already" if self._pool.members else self._pool.problem
+                return [Finish(0, Outcome(Code.DEADLINE_EXCEEDED, Evidence.NEVER_SENT, why))]
         if not self._pool.members:
             self.state = DONE
             return [Finish(0, Outcome(Code.UNAVAILABLE, Evidence.NEVER_SENT, self._pool.problem))]

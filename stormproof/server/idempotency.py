@@ -91,6 +91,14 @@ class Idempotency(Interceptor):
         store = MemoryOutcomes() if store is None else store
         if not isinstance(store, Outcomes):
             complain("Idempotency", [f"store must be a store of outcomes, such as MemoryOutcomes(); got {store!r}"])
+        complain(
+            "Idempotency",
+            [
+                f"{name} must be a function, such as {example}; got {value!r}"
+                for name, value, example in (("caller", caller, "authenticated"), ("payload", payload, "canonical"))
+                if not callable(value)
+            ],
+        )
         self._caller = caller
         self._payload = payload
         self._holder = Holder(store)

@@ -265,3 +265,29 @@ def test_a_stream_of_requests_that_raises_is_told_with_its_cause(driver, three):
     assert caught.value.code() is grpc.StatusCode.UNKNOWN
     assert isinstance(caught.value.__cause__, OSError)
     assert not any(isinstance(event, Ejected) for event in events)
+
+
+@pytest.mark.parametrize("moment", ["CallBegan", "AttemptBegan"])
+def test_a_channel_that_is_closed_while_a_call_begins_ends_it(one, moment):
+    """Closed between a call's beginning and its first attempt: CANCELLED, nothing sent (grpc itself crashes the process)."""
+
+    def close(event):
+        if type(event).__name__ == moment:
+            client.channel.close()
+
+    client = DRIVERS["threads"](one.addresses, observer=close)
+    with pytest.raises(CallError) as caught:
+        client.call("x")
+    assert (caught.value.code(), caught.value.may_have_happened) == (grpc.StatusCode.CANCELLED, False)
+    assert one.greeters[0].metadata == []
+
+
+def test_an_endless_timeout_is_no_limit_and_a_senseless_one_is_refused(driver, one):
+    """inf and 1e18 seconds: the call is made, streams as well. A text and nan: ValueError that says what is needed."""
+    with calling(driver, one.addresses, policy=Policy(timeout=None)) as client:
+        for endless in (float("inf"), 1e18):
+            assert client.call("x", timeout=endless) == "Hello, x!"
+            assert [message.message for message in client.each("ab", timeout=endless)] == ["a", "b"]
+        for senseless in ("1", float("nan"), True):
+            with pytest.raises(ValueError, match="timeout must be a number of seconds, or None"):
+                client.call("x", timeout=senseless)
