@@ -96,6 +96,7 @@ class Shared:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._timers = Timers()
+        weakref.finalize(self, self._timers.close).atexit = False  # of a channel that was dropped unclosed
         self._notices: deque[Event] = deque()
         self._abandoned: deque[Callable[[], None]] = deque()  # of streams that were dropped: see AnswerStream.__del__
         self._resolution: Resolution | None = None

@@ -11,7 +11,7 @@ from concurrent import futures
 
 import grpc
 import pytest
-from greeters import DRIVERS, Greeter, Servers, calling, closed_port, until
+from greeters import DRIVERS, Greeter, Servers, calling, closed_port, named, until
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from protos import hello_pb2_grpc
@@ -22,6 +22,7 @@ from stormproof import (
     Endpoint,
     Failover,
     HealthCheck,
+    Hedge,
     LoadReports,
     Policy,
     Polled,
@@ -185,9 +186,10 @@ def test_closing_ends_a_call_that_waits_for_endpoints(driver):
 
 
 def test_a_channel_that_is_dropped_unclosed_is_collected(one):
-    """Its resolver's and its health checks' threads hold no channel, and end."""
-    channel = Channel(polled(Registry(*one.addresses)), failover=Failover(health=QUICK))
-    hello_pb2_grpc.HelloStub(channel)
+    """The threads of its resolver, its health checks and its timers hold no channel, and end."""
+    hedged = Policy(hedge=Hedge(after=0.01))
+    channel = Channel(polled(Registry(*one.addresses)), policy=hedged, failover=Failover(health=QUICK))
+    assert hello_pb2_grpc.HelloStub(channel).SayHello(named("x"), timeout=5).message == "Hello, x!"
     gone = weakref.ref(channel)
     del channel
 
@@ -196,7 +198,7 @@ def test_a_channel_that_is_dropped_unclosed_is_collected(one):
         return gone() is None
 
     until(collected, "the channel collected")
-    ours = ("stormproof-resolver", "stormproof-health-checks")
+    ours = ("stormproof-resolver", "stormproof-health-checks", "stormproof-timers")
     until(lambda: not [t for t in threading.enumerate() if t.name in ours], "their threads ended")
 
 
