@@ -113,6 +113,9 @@ class PeakEwmaLoad:
     def forgotten(self, now: float) -> bool:
         """Whether no call has begun on it for `probe` seconds: time to ask it again, with one at a time.
 
-        One that does not come back holds up the next for ten times as long, not for ever.
+        Not while it is silent, and not only slow: a call that hangs says enough.
         """
-        return now - self._asked >= (self._probe if self._single is None else 10.0 * self._probe)
+        if self._single is not None or now - self._asked < self._probe:
+            return False
+        silence = now - next(iter(self._flights.values()), now)
+        return self.estimate is None or silence <= CHANGE * self.estimate
