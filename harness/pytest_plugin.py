@@ -215,7 +215,6 @@ def _doc(item: pytest.Item) -> str:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A report that cannot be written makes status 2: who asked for it must not take its absence for success."""
-    stopped = exitstatus == pytest.ExitCode.INTERRUPTED
     ours = session.config.stash[SESSION]
     stopped = exitstatus == pytest.ExitCode.INTERRUPTED
     ours.close(f"stopped after {session.testscollected} were found: not all ran" if stopped else "")
@@ -227,6 +226,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     session = config.stash[SESSION]
     for message in (*session.unseen, *filter(None, [session.report_error])):
         terminalreporter.write_line(message, yellow=True)
+    for t in session.told:
+        for why in t.spoiled:
+            terminalreporter.write_line(f"{t.name} was run again: {why}", yellow=True)
     if session.told:
         told = f"fleet {session.fleet_name}, {session.proxy}, seed {session.seed}"
         terminalreporter.write_line(f"stormproof: {len(session.told)} scenarios, {told}")

@@ -25,6 +25,16 @@ def check_all(history: History, guarantees: Iterable[Guarantee]) -> tuple[Verdic
 
 def distrust(history: History) -> tuple[str, ...]:
     """Why nothing may be claimed from this history; empty when something may."""
+    return (*_mistakes(history), *late_starts(history.operations))
+
+
+def spoiled(history: History) -> str:
+    """Why the harness alone spoiled this run, so that another one may say more; empty if it did not."""
+    late = late_starts(history.operations)
+    return late[0] if late and not _mistakes(history) else ""
+
+
+def _mistakes(history: History) -> list[str]:
     doubts = [*history.problems, *reconcile(history)]
     for acted in history.faults:
         if acted.problem or acted.began is None:
@@ -32,7 +42,7 @@ def distrust(history: History) -> tuple[str, ...]:
         # One that comes back (a flapping server) need not meet traffic every time, but it must once.
         elif not any(other.touched for other in history.faults if (other.fault, other.on) == (acted.fault, acted.on)):
             doubts.append(f"{_named(acted)} touched no traffic")
-    return (*doubts, *late_starts(history.operations))
+    return doubts
 
 
 def _named(acted: Acted) -> str:

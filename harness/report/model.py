@@ -114,6 +114,10 @@ class ScenarioReport:
     faults: Annotated[tuple[FaultReport, ...], Told("what was broken on purpose, in the order of the scenario")]
     guarantees: Annotated[tuple[GuaranteeReport, ...], Told("what was promised")]
     problems: Annotated[tuple[str, ...], Told("why the history cannot be trusted; empty if it can")]
+    spoiled: Annotated[
+        tuple[str, ...],
+        Told("why earlier runs were made again: the machine was too busy for them to say anything; mostly empty"),
+    ]
     again: Annotated[str, Told("the command that runs it again with this seed; empty if there is none")]
     history: Annotated[str, Told("the file that holds everything that happened, seen from this folder")]
 
@@ -127,7 +131,15 @@ class ScenarioReport:
 
     @classmethod
     def of(
-        cls, history: History, verdicts: Sequence[Verdict], *, name: str, doc: str, again: str, started: str
+        cls,
+        history: History,
+        verdicts: Sequence[Verdict],
+        *,
+        name: str,
+        doc: str,
+        again: str,
+        started: str,
+        spoiled: tuple[str, ...] = (),
     ) -> ScenarioReport:
         """What `history` and its `verdicts` come to. `started` is the time of its start, ISO 8601 in UTC."""
         words: list[Word] = [verdict.verdict for verdict in verdicts]
@@ -154,6 +166,7 @@ class ScenarioReport:
                 for v in verdicts
             ),
             problems=history.problems,
+            spoiled=spoiled,
             again=again,
             history=HISTORY.format(names.slug(name)),
         )

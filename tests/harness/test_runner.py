@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from faults import Latency, Named, during, one
-from harness import Available, Client, Fast, NoRetryStorm, Scenario, Servers, Steady
+from harness import Available, Client, Fast, NoRetryStorm, Scenario, Servers, Steady, WithinDeadline
 from harness.guarantees.base import Verdict
 from harness.history import Acted, Attempt, Execution, History, Operation, Server
 from harness.runner import Broken, Result, Told, replay_command, report_on, run
@@ -163,6 +163,46 @@ def test_a_fault_that_touched_nothing_makes_everything_unknown():
     found = run(SLOW, recorded("server-0"), seed=5, name=NAME)
     assert found.verdict == "unknown"
     assert {verdict.why for verdict in found.verdicts} == {("Latency(0.3) on server-0 at 0.2 s touched no traffic",)}
+
+
+class Busy(Recorded):
+    """On a machine that is too busy during the first `spoiled` runs: there every call begins 0.3 s after it was due."""
+
+    def __init__(self, history: History, spoiled: int):
+        super().__init__(history)
+        self.spoiled = spoiled
+
+    def run(self, scenario, plan, *, name, watch):
+        found = super().run(scenario, plan, name=name, watch=watch)
+        if len(self.plans) > self.spoiled:
+            return found
+        return replace(found, operations=tuple(replace(o, due=o.due - 0.3) for o in found.operations))
+
+
+TOO_LATE = (
+    "the harness could not keep the rate: 10 of 10 calls began more than 0.1 s late, the worst by 0.300 s, though the client "
+    "had workers free; use a lower rate or more cores"
+)
+
+
+@pytest.mark.parametrize(("spoiled", "verdict"), [(0, "broken"), (2, "broken"), (3, "unknown")])
+def test_a_run_that_the_machine_spoiled_is_made_again_and_that_is_told(spoiled, verdict):
+    """At most three runs of the same plan. A run that is broken is never made again."""
+    fleet = Busy(recorded("server-1").history, spoiled)
+    found = run(replace(SLOW, guarantees=[WithinDeadline(0.005)]), fleet, seed=5, name=NAME, again=AGAIN)
+    assert (len(fleet.plans), len(set(fleet.plans)), found.verdict) == (min(spoiled, 2) + 1, 1, verdict)
+    assert found.spoiled == (TOO_LATE,) * min(spoiled, 2)
+    assert found.message().count("made again: the harness could not keep the rate") == len(found.spoiled)
+    told = Told.of(found, "", found.verdicts)
+    report = report_on([told], fleet="local", proxy="", seed=5, started=datetime(2026, 1, 31, 11, tzinfo=UTC))
+    assert report.scenarios[0].spoiled == found.spoiled
+
+
+def test_a_run_that_proves_nothing_for_another_reason_is_not_made_again():
+    """Here the fault touched nothing as well: it would not be any better."""
+    fleet = Busy(recorded("server-0").history, 3)
+    found = run(SLOW, fleet, seed=5, name=NAME)
+    assert (len(fleet.plans), found.verdict, found.spoiled) == (1, "unknown", ())
 
 
 def test_a_target_that_the_fleet_does_not_have_is_refused_before_anything_runs():

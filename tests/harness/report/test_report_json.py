@@ -101,6 +101,7 @@ STORMY = """\
         }
       ],
       "problems": [],
+      "spoiled": [],
       "again": "replay 8",
       "history": "history/stormy.jsonl.gz"
     }
