@@ -225,7 +225,7 @@ def main() -> None:
     finally:
         server.kill()
         server.wait()
-    commits(9)
+    commits(40)
     pure()
 
 

@@ -105,7 +105,8 @@ def run(
 
     FleetError if it could not begin; ValueError for targets that the fleet does not have.
     """
-    plan, reasons = Plan.draw(scenario, seed), []
+    plan = Plan.draw(scenario, seed)
+    reasons: list[str] = []
     while True:
         started = datetime.now(UTC)
         history = touching(fleet.run(scenario, plan, name=name, watch=watch))

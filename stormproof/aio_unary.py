@@ -52,7 +52,8 @@ class AioRun(Run):
     def begin_later(self, begin: Callable[[float], None]) -> None:
         """Calls `begin`, with the seconds that the call waited, once endpoints are known or its time is over."""
         since = _now()
-        self.tell_began(since)
+        if self.channel._observer is not None:
+            self.tell_began(since)
         self.channel._once_known(lambda: begin(_now() - since), self.machine.timeout)
 
 
@@ -121,6 +122,17 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
     """
 
     _replays = False  # whether the request is read by each attempt
+    # What most calls never need is not made anew for each.
+    _status: FirstStatus | None = None  # of the attempt that sends a stream
+    _last: Any = None  # the attempt whose metadata are the call's
+    _watched = False  # somebody waits for the end of the first attempt
+    _finish: Finish | None = None
+    _answer: Any = None
+    _error: Exception | None = None
+    _cancelled = False  # by the caller: awaiting raises CancelledError, as in grpc.aio
+    _timer: asyncio.TimerHandle | None = None
+    _change: asyncio.Event | None = None  # set when another attempt has begun, or the call is over
+    _callbacks: tuple[Callable[[], Any], ...] = ()
 
     def __init__(
         self,
@@ -137,16 +149,6 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         self._rest = rest
         self._loop = asyncio.get_running_loop()
         self._attempts: dict[int, Any] = {}
-        self._status: FirstStatus | None = None  # of the attempt that sends a stream
-        self._last: Any = None  # the attempt whose metadata are the call's
-        self._watched = False  # somebody waits for the end of the first attempt
-        self._finish: Finish | None = None
-        self._answer: Any = None
-        self._error: Exception | None = None
-        self._cancelled = False  # by the caller: awaiting raises CancelledError, as in grpc.aio
-        self._timer: asyncio.TimerHandle | None = None
-        self._change: asyncio.Event | None = None  # set when another attempt has begun, or the call is over
-        self._callbacks: tuple[Callable[[], Any], ...] = ()
         if run.channel._known:
             self._perform(run.begin)
         else:
@@ -294,9 +296,10 @@ class UnaryUnaryCall(grpc.aio.UnaryUnaryCall):  # type: ignore[type-arg]
         self._last = self._attempts.get(finish.attempt, self._last)
         if self._change is not None:
             self._changed()
-        for callback in self._callbacks:
-            callback()
-        self._callbacks = ()
+        if self._callbacks:
+            for callback in self._callbacks:
+                callback()
+            self._callbacks = ()
         self._error = self._run.ended(finish)
 
     def _changed(self) -> None:

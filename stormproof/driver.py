@@ -82,22 +82,23 @@ class Run:
 
     def begin(self, waited: float | None = None) -> list[Action]:
         """The caller called, and has waited for endpoints so long; None: it has not waited yet, and nothing was told."""
-        if self.channel._abandoned:
-            tidy(self.channel)
+        channel = self.channel
+        if channel._abandoned:
+            tidy(channel)
         now = _now()
         if waited is None:
-            self.tell_began(now)
+            if channel._observer is not None:
+                self.tell_began(now)
             waited = 0.0
-            if not self.channel._known:
+            if not channel._known:
                 waited = self._wait_for_endpoints()
                 now = _now()
-        with self.channel._lock:
+        with channel._lock:
             return self.machine.begin(now, waited)
 
     def tell_began(self, now: float) -> None:
-        if self.channel._observer is not None:
-            metadata = self.metadata if isinstance(self.metadata, tuple) else ()
-            self.channel._tell(CallBegan(self.id, now, self.method, metadata))
+        metadata = self.metadata if isinstance(self.metadata, tuple) else ()
+        self.channel._tell(CallBegan(self.id, now, self.method, metadata))
 
     def _wait_for_endpoints(self) -> float:
         """Seconds that the call waited for the resolver's first answer, within its deadline."""
@@ -115,39 +116,43 @@ class Run:
 
     def started(self, start: Start) -> Any:
         """Tells that the attempt begins and returns the metadata to send with it."""
-        if self.channel._observer is not None:
-            self.channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint, start.cause))
-        sent = self.metadata
+        channel, sent = self.channel, self.metadata
+        if channel._observer is not None:
+            channel._tell(AttemptBegan(self.id, _now(), start.attempt, start.sent, start.endpoint, start.cause))
         if start.sent > 1:
             sent = (*(sent or ()), (PREVIOUS, str(start.sent - 1)))  # gRFC A6
-        if self.channel._adds is not None:
-            sent = (*(sent or ()), *self.channel._adds(self.id, start.attempt))
+        if channel._adds is not None:
+            sent = (*(sent or ()), *channel._adds(self.id, start.attempt))
         return sent
 
     def finished(self, attempt: int, outcome: Outcome, error: Any = None) -> list[Action]:
+        channel = self.channel
         problem = None if outcome is OK or self.stream is None else self.stream.problem
         if problem is not None:  # our own side ended the attempt, and no server is to blame
             outcome = Outcome(Code.UNKNOWN, Evidence.LOST, f"the stream of requests raised {problem!r}")
         now = _now()
         try:
-            with self.channel._lock:
-                if outcome is not OK:
-                    self.tried = (*self.tried, Tried(self.machine.endpoint_of(attempt).address, outcome))
-                    self._errors = {**self._errors, attempt: error}
-                    if error is not None:  # its frames hold the caller's stream: a dropped one would never be let go
-                        error.__traceback__ = None
-                closed = outcome is not OK and outcome.code is Code.CANCELLED and self.channel._closed.is_set()
-                if closed or problem is not None:
-                    # close() ended the attempts, or a mistake of the caller's own; none is left to cancel.
-                    actions: list[Action] = [Finish(attempt, outcome)] if self.machine.cancelled(now) else []
-                    self.machine.finished(attempt, BROKEN_OFF, now)
-                else:
-                    actions = self.machine.finished(attempt, outcome, now)
+            with channel._lock:
+                if outcome is OK:
+                    return self.machine.finished(attempt, OK, now)
+                return self._failed(attempt, outcome, error, now, problem is not None)
         finally:  # also if the user's balancer failed to choose where the next one goes
-            if self.channel._pool.drained:
-                self.channel._let_go()
-            if self.channel._observer is not None:
-                self.channel._tell(AttemptEnded(self.id, now, attempt, outcome))
+            if channel._pool.drained:
+                channel._let_go()
+            if channel._observer is not None:
+                channel._tell(AttemptEnded(self.id, now, attempt, outcome))
+
+    def _failed(self, attempt: int, outcome: Outcome, error: Any, now: float, own: bool) -> list[Action]:
+        """Within the lock. `own`: by a mistake of the caller's own."""
+        self.tried = (*self.tried, Tried(self.machine.endpoint_of(attempt).address, outcome))
+        self._errors = {**self._errors, attempt: error}
+        if error is not None:  # its frames hold the caller's stream: a dropped one would never be let go
+            error.__traceback__ = None
+        if not own and not (outcome.code is Code.CANCELLED and self.channel._closed.is_set()):
+            return self.machine.finished(attempt, outcome, now)
+        # close() ended the attempts, or a mistake of the caller's own; none is left to cancel.
+        actions: list[Action] = [Finish(attempt, outcome)] if self.machine.cancelled(now) else []
+        self.machine.finished(attempt, BROKEN_OFF, now)
         return actions
 
     def unwritten(self, attempt: int, problem: Exception) -> list[Action]:

@@ -96,6 +96,8 @@ class State(Enum):
 # By names of their own: to look up a member of an Enum takes Python 3.11 ten times as long.
 NEW, RUNNING, WAITING, DONE = State
 _OK, _NEVER_SENT, _FIRST = Code.OK, Evidence.NEVER_SENT, Cause.FIRST
+#: Makes a named tuple in a third of the time that its own constructor takes.
+_new = tuple.__new__
 #: How nearly every call ends.
 _AT_ONCE = Finish(1, OK)
 
@@ -232,7 +234,7 @@ class Call:
         hedge = self._policy.hedge
         if hedge is not None:
             self.wake_at = now + hedge.after if self._copies < hedge.attempts else None
-        return Start(attempt, flight.member.endpoint, timeout, self._sent, cause)
+        return _new(Start, (attempt, flight.member.endpoint, timeout, self._sent, cause))
 
     def _hedge(self, now: float) -> list[Action]:
         """One more copy, if there may be one; the time of the next one, if there may be more."""
