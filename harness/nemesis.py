@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from faults import Fault, Restart
+from harness.deed import Deed, acting
 from harness.history import Acted
 from harness.scenario import Planned
 
@@ -34,7 +35,7 @@ class Nemesis:
         self._origin = origin
         self._victims = victims
         self._over = threading.Event()
-        self._deeds = [_Deed(plan) for plan in planned]
+        self._deeds = [Deed(plan) for plan in planned]
         self._threads = [threading.Thread(target=self._carry_out, args=(deed,), daemon=True) for deed in self._deeds]
 
     def start(self) -> None:
@@ -52,14 +53,12 @@ class Nemesis:
 
     def active(self) -> tuple[str, ...]:
         """The faults that act now, for people to read."""
-        return tuple(
-            f"{deed.plan.fault} on {deed.plan.on}" for deed in self._deeds if deed.began is not None and not deed.over
-        )
+        return acting(self._deeds)
 
-    def _carry_out(self, deed: _Deed) -> None:
+    def _carry_out(self, deed: Deed) -> None:
         plan = deed.plan
         if self._waits_until(plan.start):
-            deed.problem = f"the run was over before {plan.start:g} s, when it should have begun"
+            deed.never_came()
             return
         try:
             deed.began = self._victims.apply(plan.fault, plan.on) - self._origin
@@ -80,33 +79,9 @@ class Nemesis:
         """Returns at `moment`, or when the run is over, and then True. None never comes."""
         return self._over.wait(None if moment is None else max(0.0, self._origin + moment - time.monotonic()))
 
-    def _heal(self, deed: _Deed) -> float | None:
+    def _heal(self, deed: Deed) -> float | None:
         try:
             return self._victims.heal(deed.plan.fault, deed.plan.on) - self._origin
         except Exception as error:
             deed.problem = deed.problem or f"it could not be healed: {error}"
             return None
-
-
-class _Deed:
-    """One fault on one target, and what was seen of it."""
-
-    def __init__(self, plan: Planned) -> None:
-        self.plan = plan
-        self.began: float | None = None
-        self.healed: float | None = None
-        self.touched: int | None = None
-        self.problem = ""
-        self.over = False
-
-    def acted(self) -> Acted:
-        return Acted(
-            fault=str(self.plan.fault),
-            on=self.plan.on,
-            start=self.plan.start,
-            end=self.plan.end,
-            began=self.began,
-            healed=self.healed,
-            touched=self.touched,
-            problem=self.problem,
-        )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from faults import Fault, Restart
+from harness.deed import Deed, acting
 from harness.fleet.errors import FleetError
 from harness.fleet.sim.engine import Engine
 from harness.history import Acted
@@ -51,7 +52,7 @@ class Nemesis:
         self._stopping = True
         for deed in self._deeds:
             if deed.stage == "waits":
-                deed.problem = f"the run was over before {deed.plan.start:g} s, when it should have begun"
+                deed.never_came()
                 self._is_over(deed)
             elif deed.stage == "acts":
                 self._end(deed)
@@ -61,7 +62,7 @@ class Nemesis:
 
     def active(self) -> tuple[str, ...]:
         """The faults that act now, for people to read."""
-        return tuple(f"{d.plan.fault} on {d.plan.on}" for d in self._deeds if d.began is not None and d.stage != "over")
+        return acting(self._deeds)
 
     def _begin(self, deed: _Deed) -> None:
         if deed.stage == "waits":
@@ -108,34 +109,18 @@ class Nemesis:
         self._turns.add(turn)
 
     def _is_over(self, deed: _Deed) -> None:
-        deed.stage = "over"
+        deed.stage, deed.over = "over", True
         self._left -= 1
         if self._stopping and not self._left:
             self._engine.stop()
 
 
-class _Deed:
-    """One fault on one target, and what was seen of it. `stage`: waits, begins, acts, ends, over."""
+class _Deed(Deed):
+    """Where it is, as well. `stage`: waits, begins, acts, ends, over."""
 
     def __init__(self, plan: Planned, victim: Victim, tag: str) -> None:
-        self.plan = plan
+        super().__init__(plan)
         self.victim = victim
         self.tag = tag
         self.turn = (plan.on, plan.fault.kind)
         self.stage = "waits"
-        self.began: float | None = None
-        self.healed: float | None = None
-        self.touched: int | None = None
-        self.problem = ""
-
-    def acted(self) -> Acted:
-        return Acted(
-            fault=str(self.plan.fault),
-            on=self.plan.on,
-            start=self.plan.start,
-            end=self.plan.end,
-            began=self.began,
-            healed=self.healed,
-            touched=self.touched,
-            problem=self.problem,
-        )
