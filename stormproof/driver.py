@@ -22,6 +22,7 @@ from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.deadline import inherited
 from stormproof.errors import STATUS, CallError, Tried
+from stormproof.metadata import checked
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Sent
 from stormproof.orca import report_in
 from stormproof.replay import of
@@ -69,8 +70,8 @@ class Run:
     ) -> None:
         self.channel = channel
         self.method = method
-        if metadata is not None and type(metadata) is not tuple:
-            metadata = _as_it_is_now(metadata)
+        if metadata is not None:
+            metadata = checked(metadata)
         self.metadata = _with_key(metadata) if policy.idempotency_key else metadata
         key = None if channel._key_of is None else channel._key_of(request, self.metadata)
         self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
@@ -97,8 +98,7 @@ class Run:
             return self.machine.begin(now, waited)
 
     def tell_began(self, now: float) -> None:
-        metadata = self.metadata if isinstance(self.metadata, tuple) else ()
-        self.channel._tell(CallBegan(self.id, now, self.method, metadata))
+        self.channel._tell(CallBegan(self.id, now, self.method, self.metadata or ()))
 
     def _wait_for_endpoints(self) -> float:
         """Seconds that the call waited for the resolver's first answer, within its deadline."""
@@ -229,14 +229,6 @@ def refuse_mistake(error: BaseException | None) -> None:
         return
     if not isinstance(error, CallError) or (error.outcome.code is Code.INTERNAL and error.outcome.ours):
         raise error
-
-
-def _as_it_is_now(metadata: Any) -> Any:
-    """A list may grow, and a generator be read once: each attempt sends what came with the call."""
-    try:
-        return tuple(metadata)
-    except TypeError:  # grpc says what is wrong with it
-        return metadata
 
 
 def _with_key(metadata: Any) -> Any:

@@ -56,6 +56,8 @@ class DurableFile:
     def __init__(
         self, path: str | os.PathLike[str], kind: Kind, read: Callable[[sqlite3.Connection, bytes], str | None]
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise ValueError(f"path must name a file, such as 'progress.db'; got {path!r}")
         self.path = Path(path).resolve()
         self._log = Path(f"{self.path}-wal")
         self._kind = kind

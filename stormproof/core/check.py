@@ -6,6 +6,8 @@ import math
 
 #: What a number without a bound of its own may be at most: infinity is a special case nobody asked for.
 LARGEST = 1e300
+#: Characters of a problem that are told.
+LONGEST_PROBLEM = 1000
 #: Longest time, in seconds. gRPC for Python ends a call at once whose timeout is 9e9 s or more.
 LONGEST = 1e9
 
@@ -38,4 +40,9 @@ def complain(owner: object, problems: list[str]) -> None:
     """Raises one ValueError that names every problem of `owner`, or returns when there is none."""
     if problems:
         name = owner if isinstance(owner, str) else type(owner).__name__
-        raise ValueError(f"{name}: " + "; ".join(problems))
+        raise ValueError(f"{name}: " + "; ".join(map(_short, problems)))
+
+
+def _short(problem: str) -> str:
+    """Who passes a megabyte by mistake need not read it."""
+    return problem if len(problem) <= LONGEST_PROBLEM else f"{problem[: LONGEST_PROBLEM - 100]} ... {problem[-80:]}"

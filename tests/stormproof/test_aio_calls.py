@@ -519,15 +519,27 @@ async def test_metadata_that_an_observer_fails_to_add_surfaces_in_whoever_awaits
 
 
 @story
-async def test_metadata_that_grpc_does_not_take_surfaces_as_it_is():
-    """The caller's own mistake is raised to who awaits the call; nothing stays in flight, and nobody is blamed."""
-    async with calling(AT_ONCE) as (greeter, _, stub):
-        for wrong in (3, (("a", 1),), (("A b", "x"),)):
+async def test_metadata_of_an_observer_that_grpc_does_not_take_surfaces_as_it_is():
+    """It is raised to who awaits the call; nothing stays in flight, and nobody is blamed."""
+
+    class Adding:
+        wrong: tuple = ()
+
+        def __call__(self, event):
+            pass
+
+        def metadata_for(self, call, attempt):
+            return self.wrong
+
+    observer = Adding()
+    async with calling(AT_ONCE, observer=observer) as (greeter, _, stub):
+        for observer.wrong in ((("a", 1),), (("A b", "x"),)):
             for _ in range(3):
-                call = stub.SayHello(named("x"), metadata=wrong)
+                call = stub.SayHello(named("x"))
                 with pytest.raises((TypeError, grpc.aio.BaseError)):
                     await call
                 assert call.done()
+        observer.wrong = ()
         task = asyncio.create_task(answer_of(stub.SayHello(named("x"))))
         await greeter.tell("hi")
         assert await task == "hi"

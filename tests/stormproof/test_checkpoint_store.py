@@ -41,6 +41,12 @@ def test_progress_is_there_after_closing_and_opening(path: Path) -> None:
         assert store.progress("b") == Progress(done=3, begun=5, fingerprint="ü 'quoted'")
 
 
+def test_a_path_that_is_none_is_refused_with_the_way_out() -> None:
+    """Promise: the message names the argument and an example."""
+    with pytest.raises(ValueError, match=r"path must name a file, such as 'progress.db'; got None"):
+        CheckpointStore(None)
+
+
 def test_a_closed_store_says_so(path: Path) -> None:
     """Promise: closing twice is fine, using it afterwards is a clear error."""
     store = CheckpointStore(path)

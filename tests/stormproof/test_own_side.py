@@ -203,3 +203,29 @@ def test_metadata_that_can_be_read_once_reaches_every_attempt(driver, three):
         with pytest.raises(CallError):
             client.call("fail", metadata=(pair for pair in [("tenant", "a"), ("tenant", "b")]))
     assert [sent for greeter in three.greeters for sent in greeter.sent] == [("fail", ["a", "b"])] * 3
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        (3, "metadata must be pairs of a name and a value, such as (('user-id', 'ada'), ('trace-bin', b'...')); got 3"),
+        ({"a": "b"}, "metadata must be pairs of a name and a value, such as"),
+        ("text", "metadata must be pairs of a name and a value, such as"),
+        ([("a", "b"), ("c",)], "metadata[1] must be a pair of a name and a value; got ('c',)"),
+        ([("User", "x")], "metadata[0] must have a name of lower-case letters, digits, '-', '_' and '.'; got ('User', 'x')"),
+        ([("a", 1)], "metadata[0] must have a text of printable ASCII for a value (a name that ends in -bin may have"),
+        ([("a", "x\n")], "metadata[0] must have a text of printable ASCII for a value (a name that ends in -bin may have"),
+        ([("a", "\ud800")], "metadata[0] must have a text of printable ASCII for a value (a name that ends in -bin may have"),
+        ([("a-bin", "x")], "metadata[0] must have bytes for a value, since its name ends in -bin; got ('a-bin', 'x')"),
+    ],
+)  # fmt: skip
+def test_metadata_that_grpc_cannot_send_is_refused_where_it_is_given(driver, one, metadata, says):
+    """In every kind of call, before any attempt: no server is blamed, and nobody is told that the work may have been done."""
+    with calling(driver, one.addresses, observer=(events := []).append) as client:
+        for way in (client.call, client.start, client.each):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                way("x", metadata=metadata).result(10)
+            assert says in str(caught.value)
+        assert events == []
+        assert client.call("x", metadata=[("a-bin", b"\x00\xff"), ("b", b"text"), ("c", "")]) == "Hello, x!"
+    assert len(one.greeters[0].metadata) == 1
