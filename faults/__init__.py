@@ -4,17 +4,28 @@ Nothing here performs I/O. A fleet turns these values into toxics, signals and c
 """
 
 from faults.base import Fault
-from faults.network import Bandwidth, Blackhole, Latency, Refuse, Reset, Toxic
-from faults.process import Drain, Kill, Pause, Restart
-from faults.server import Errors, Overload
+from faults.network import (
+    Bandwidth,
+    Blackhole,
+    Latency,
+    PacketLoss,
+    Refuse,
+    Reset,
+    Slice,
+    SlowClose,
+    Toxic,
+    Truncate,
+)
+from faults.process import CpuHog, Drain, FileDescriptors, Kill, Pause, Restart
+from faults.server import ColdStart, Errors, Hang, MemoryHog, Overload, StaleHealth, WrongAnswer
 from faults.target import Named, Some, Target, every, majority, named, one, some
-from faults.timeline import Injection, at, during, every_so_often
+from faults.timeline import Injection, at, during, every_so_often, rolling
 
 __all__ = [
     "Fault",
-    "Latency", "Bandwidth", "Blackhole", "Reset", "Refuse", "Toxic",
-    "Kill", "Drain", "Pause", "Restart",
-    "Errors", "Overload",
+    "Latency", "Bandwidth", "Blackhole", "Reset", "Refuse", "SlowClose", "Slice", "Truncate", "PacketLoss", "Toxic",
+    "Kill", "Drain", "Pause", "Restart", "CpuHog", "FileDescriptors",
+    "Errors", "Overload", "Hang", "WrongAnswer", "ColdStart", "StaleHealth", "MemoryHog",
     "Target", "Some", "Named", "one", "some", "majority", "every", "named",
-    "Injection", "at", "during", "every_so_often",
+    "Injection", "at", "during", "every_so_often", "rolling",
 ]  # fmt: skip

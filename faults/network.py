@@ -8,9 +8,10 @@ hurts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
-from faults.base import Fault, acting, bounded, check, one_of
+from faults.base import Fault, acting, bounded, check, one_of, whole
 
 TOWARDS = ("client", "server", "both")
 _STREAM = {"client": ("downstream",), "server": ("upstream",), "both": ("upstream", "downstream")}
@@ -18,14 +19,14 @@ _STREAM = {"client": ("downstream",), "server": ("upstream",), "both": ("upstrea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toxic:
-    """One toxic of Toxiproxy's API: type, stream ("upstream" or "downstream") and integer attributes.
+    """One toxic of Toxiproxy's API: type, stream ("upstream" or "downstream") and attributes, mostly whole numbers.
 
     `tag` tells it from others of the same type and stream in one proxy: it ends its name.
     """
 
     type: str
     stream: str
-    attributes: dict[str, int] = field(default_factory=dict, hash=False)
+    attributes: Mapping[str, float] = field(default_factory=dict, hash=False)
     tag: str = ""
 
     @property
@@ -131,6 +132,97 @@ class Reset(NetworkFault):
     def toxics(self) -> tuple[Toxic, ...]:
         attributes = {"timeout": _milliseconds(self.after)}
         return tuple(Toxic(type="reset_peer", stream=s, attributes=attributes) for s in _STREAM[self.towards])
+
+
+@dataclass(frozen=True, slots=True)
+class SlowClose(NetworkFault):
+    """The end of a connection is heard `delay` seconds late: whoever waits for it holds on to a dead one meanwhile.
+
+    Toxiproxy: `slow_close`. Bytes are not harmed, so it touches only what ends while it acts.
+    """
+
+    delay: float
+    _: KW_ONLY
+    towards: str = "client"
+
+    def __post_init__(self) -> None:
+        problems = bounded("delay", self.delay, 0, 3600, way_out="seconds") + acting("delay", self.delay != 0)
+        check(self, problems + one_of("towards", self.towards, TOWARDS))
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        attributes = {"delay": _milliseconds(self.delay)}
+        return tuple(Toxic(type="slow_close", stream=s, attributes=attributes) for s in _STREAM[self.towards])
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(NetworkFault):
+    """Bytes arrive in pieces of `size`, give or take up to `variation`, `delay` seconds apart: frames torn anywhere.
+
+    Toxiproxy: `slicer`, whole microseconds.
+    """
+
+    size: int
+    _: KW_ONLY
+    variation: int = 0
+    delay: float = 0.0
+    towards: str = "both"
+
+    def __post_init__(self) -> None:
+        problems = whole("size", self.size, 1, 2**31 - 1, way_out="bytes")
+        most = self.size - 1 if not problems else 2**31 - 2
+        problems += whole("variation", self.variation, 0, most, way_out="bytes, less than size")
+        problems += bounded("delay", self.delay, 0, 3600, way_out="seconds")
+        check(self, problems + one_of("towards", self.towards, TOWARDS))
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        microseconds = max(round(self.delay * 1e6), 1) if self.delay > 0 else 0
+        attributes = {"average_size": self.size, "size_variation": self.variation, "delay": microseconds}
+        return tuple(Toxic(type="slicer", stream=s, attributes=attributes) for s in _STREAM[self.towards])
+
+
+@dataclass(frozen=True, slots=True)
+class Truncate(NetworkFault):
+    """Each connection carries `after` more bytes that way and is then closed, in the middle of whatever it carries.
+
+    Toxiproxy: `limit_data`, which counts each connection from when it acts.
+    """
+
+    after: int
+    _: KW_ONLY
+    towards: str = "client"
+
+    def __post_init__(self) -> None:
+        problems = whole("after", self.after, 0, 10**11, way_out="bytes")
+        check(self, problems + one_of("towards", self.towards, TOWARDS))
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        return tuple(
+            Toxic(type="limit_data", stream=s, attributes={"bytes": self.after}) for s in _STREAM[self.towards]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PacketLoss(NetworkFault):
+    """Each chunk of bytes vanishes with probability `rate` (over 0 to 1), and what follows arrives: the stream is broken.
+
+    `correlation` (0 to 1) is how much a loss makes the next one likely. What TCP would mend is lost for good here, as
+    behind a proxy that drops what it has accepted. Toxiproxy: `packet_loss`, which its releases up to 2.12 do not
+    have; the built-in proxy does (STORMPROOF_TOXIPROXY=builtin).
+    """
+
+    rate: float
+    _: KW_ONLY
+    correlation: float = 0.0
+    towards: str = "both"
+
+    def __post_init__(self) -> None:
+        problems = bounded("rate", self.rate, 0, 1, way_out="a fraction") + acting("rate", self.rate != 0)
+        problems += bounded("correlation", self.correlation, 0, 1, way_out="a fraction")
+        check(self, problems + one_of("towards", self.towards, TOWARDS))
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        attributes = {"loss_rate": self.rate, "correlation": self.correlation}
+        return tuple(Toxic(type="packet_loss", stream=s, attributes=attributes) for s in _STREAM[self.towards])
 
 
 @dataclass(frozen=True, slots=True)

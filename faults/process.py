@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from faults.base import Fault, bounded, check
+from faults.base import Fault, bounded, check, whole
 
 
 class ProcessFault(Fault):
@@ -55,3 +55,32 @@ class Restart(ProcessFault):
         if not isinstance(self.graceful, bool):
             problems.append(f"graceful must be True or False; got {self.graceful!r}")
         check(self, problems)
+
+
+@dataclass(frozen=True, slots=True)
+class CpuHog(ProcessFault):
+    """Something else takes `share` (0.01 to 0.99) of the processor's time: the process runs in slices.
+
+    Of every tenth of a second it is stopped (SIGSTOP) for that share, and continued (SIGCONT) for the rest, as a
+    container is that has used up its quota.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        check(self, bounded("share", self.share, 0.01, 0.99, way_out="a fraction; Pause() takes all of it"))
+
+
+@dataclass(frozen=True, slots=True)
+class FileDescriptors(ProcessFault):
+    """The process may open `left` files and connections more than it has open now, then no others: EMFILE.
+
+    The kernel still takes connections for it, so that clients wait for a word that does not come. The limit is
+    RLIMIT_NOFILE; healing puts it back.
+    """
+
+    _: KW_ONLY
+    left: int = 0
+
+    def __post_init__(self) -> None:
+        check(self, whole("left", self.left, 0, 1_000_000, way_out="files and connections"))

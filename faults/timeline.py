@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from faults.base import Fault, bounded, check
-from faults.target import Target, one
+from faults.base import Fault, bounded, check, whole
+from faults.target import Target, named, one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,25 @@ def during(start: float, end: float, fault: Fault, *, on: Target = one) -> Injec
 def at(start: float, fault: Fault, *, on: Target = one) -> Injection:
     """`fault` acts from `start` until the run ends; a fault that is over by itself (Restart) simply happens then."""
     return Injection(fault=fault, on=on, start=start)
+
+
+def rolling(start: float, period: float, fault: Fault, *, count: int, lasting: float | None = None) -> list[Injection]:
+    """`fault` hits server-0 at `start`, and every `period` seconds the next of `count` servers, for `lasting` seconds each.
+
+    `lasting` None is until the run ends, or until it is over by itself: a rolling restart is
+    `rolling(1.0, 2.0, Restart(downtime=0.5), count=5)`.
+    """
+    problems = whole("count", count, 1, 10_000, way_out="servers") + bounded("period", period, 0, way_out="seconds")
+    problems += [] if lasting is None else bounded("lasting", lasting, 0, way_out="seconds, or None")
+    if problems:
+        raise ValueError("rolling: " + "; ".join(problems))
+    starts = [start + turn * period for turn in range(count)]
+    return [
+        Injection(
+            fault=fault, on=named(f"server-{turn}"), start=begin, end=None if lasting is None else begin + lasting
+        )
+        for turn, begin in enumerate(starts)
+    ]
 
 
 def every_so_often(

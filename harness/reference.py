@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,23 @@ from typing import Any
 import faults
 import harness
 import stormproof
+from harness.fleet.mechanisms import mechanism
+from harness.fleet.sim.fleet import SimFleet
 from harness.guarantees import GUARANTEES
 
+#: Of the faults that need to be told something.
+_EXAMPLES: dict[type[faults.Fault], Callable[[], faults.Fault]] = {
+    faults.Latency: lambda: faults.Latency(0.1),
+    faults.Bandwidth: lambda: faults.Bandwidth(1000),
+    faults.SlowClose: lambda: faults.SlowClose(0.1),
+    faults.Slice: lambda: faults.Slice(10),
+    faults.Truncate: lambda: faults.Truncate(10),
+    faults.PacketLoss: lambda: faults.PacketLoss(0.1),
+    faults.CpuHog: lambda: faults.CpuHog(0.5),
+    faults.Overload: lambda: faults.Overload(1),
+    faults.ColdStart: lambda: faults.ColdStart(0.1),
+    faults.MemoryHog: lambda: faults.MemoryHog(1000),
+}
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 _INTRODUCTION = """\
 # Reference
@@ -29,13 +44,13 @@ def page() -> str:
     bad = [
         kind for kind in kinds if isinstance(kind, type) and issubclass(kind, faults.Fault) and kind is not faults.Fault
     ]
-    parts.append(_section("Faults", "What can go wrong.", bad, lead=lambda kind: f"*{kind.kind}*. "))
+    parts.append(_section("Faults", f"What can go wrong.\n\n{_table(bad)}", bad, lead=lambda kind: f"*{kind.kind}*. "))
     parts.append(
         _section(
             "Targets", "Whom it hits; drawn by the run's seed.", _functions("one", "some", "majority", "every", "named")
         )
     )
-    parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often")))
+    parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often", "rolling")))
     times = [getattr(harness, name) for name in ("Normal", "LogNormal", "Pareto", "Trace")]
     parts.append(_section("Service times", "How long `Servers(service_time=...)` work on a call.", times))
     shipped = ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "Adaptive", "ConsistentHash")
@@ -53,6 +68,20 @@ def page() -> str:
 def _section(title: str, about: str, things: Iterable[Any], lead: Any = lambda thing: "") -> str:  # noqa: ARG005
     entries = [f"### `{_spelled(thing)}`\n\n{lead(thing)}{_doc(thing)}\n" for thing in things]
     return f"\n## {title}\n\n{about}\n\n" + "\n".join(entries)
+
+
+def _table(kinds: Iterable[type[faults.Fault]]) -> str:
+    """Each fault with the fleets that can apply it, by what it acts on real servers, and how it is undone."""
+    rows = ["| fault | fleets | acts by | undone: | known to have acted by |", "|---|---|---|---|---|"]
+    for kind in kinds:
+        how = mechanism(kind)
+        rows.append(f"| `{kind.__name__}` | {', '.join(_fleets(kind))} | {how.by} | {how.undone} | {how.seen} |")
+    return "\n".join(rows)
+
+
+def _fleets(kind: type[faults.Fault]) -> list[str]:
+    fault, servers = _EXAMPLES.get(kind, kind)(), harness.Servers(1)
+    return ["local", *(["sim"] if SimFleet().cannot(fault, servers) is None else [])]
 
 
 def _functions(*names: str) -> list[Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from protos.control_pb2 import Behaviour, DrainRequest, Observed, ObserveRequest
+    from protos.control_pb2 import Behaviour, DrainRequest, Health, Observed, ObserveRequest
     from protos.control_pb2_grpc import ControlStub
     from protos.control_pb2_grpc import add_ControlServicer_to_server as add_control
     from protos.hello_pb2 import HelloReply, HelloRequest
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from protos.hello_pb2_grpc import add_HelloServicer_to_server as add_hello
 
 __all__ = [
-    "Behaviour", "ControlStub", "DrainRequest", "HelloReply", "HelloRequest", "HelloStub", "ObserveRequest", "Observed",
-    "add_control", "add_hello", "give_way",
+    "Behaviour", "ControlStub", "DrainRequest", "Health", "HelloReply", "HelloRequest", "HelloStub", "ObserveRequest",
+    "Observed", "add_control", "add_hello", "give_way",
 ]  # fmt: skip
 
 ROOT = Path(__file__).parents[1]
@@ -72,5 +72,5 @@ if not TYPE_CHECKING:
     HelloReply, HelloRequest = _hello.HelloReply, _hello.HelloRequest
     HelloStub, add_hello = _hello_grpc.HelloStub, _hello_grpc.add_HelloServicer_to_server
     Behaviour, DrainRequest = _control.Behaviour, _control.DrainRequest
-    Observed, ObserveRequest = _control.Observed, _control.ObserveRequest
+    Observed, ObserveRequest, Health = _control.Observed, _control.ObserveRequest, _control.Health
     ControlStub, add_control = _control_grpc.ControlStub, _control_grpc.add_ControlServicer_to_server

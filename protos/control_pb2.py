@@ -24,21 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/control.proto\x12\x07\x63ontrol\"\x86\x01\n\tBehaviour\x12\x12\n\nerror_rate\x18\x01 \x01(\x01\x12\x12\n\nerror_code\x18\x02 \x01(\x05\x12\r\n\x05\x64\x65lay\x18\x03 \x01(\x01\x12\x11\n\thang_rate\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x12\n\nwrong_rate\x18\x06 \x01(\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x03\"\x10\n\x0eObserveRequest\"\x1d\n\x0c\x44rainRequest\x12\r\n\x05grace\x18\x01 \x01(\x01\"k\n\x08Observed\x12\x10\n\x08received\x18\x01 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x65layed\x18\x03 \x01(\x03\x12\x0c\n\x04hung\x18\x04 \x01(\x03\x12\x0f\n\x07refused\x18\x05 \x01(\x03\x12\r\n\x05wrong\x18\x06 \x01(\x03\x32\xa4\x01\n\x07\x43ontrol\x12/\n\x06\x42\x65have\x12\x12.control.Behaviour\x1a\x11.control.Observed\x12\x35\n\x07Observe\x12\x17.control.ObserveRequest\x1a\x11.control.Observed\x12\x31\n\x05\x44rain\x12\x15.control.DrainRequest\x1a\x11.control.Observedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/control.proto\x12\x07\x63ontrol\"\xdd\x01\n\tBehaviour\x12\x12\n\nerror_rate\x18\x01 \x01(\x01\x12\x12\n\nerror_code\x18\x02 \x01(\x05\x12\r\n\x05\x64\x65lay\x18\x03 \x01(\x01\x12\x11\n\thang_rate\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x12\n\nwrong_rate\x18\x06 \x01(\x01\x12\x0c\n\x04seed\x18\x07 \x01(\x03\x12\x12\n\ncold_delay\x18\x08 \x01(\x01\x12\x10\n\x08\x63old_for\x18\t \x01(\x01\x12\x1f\n\x06health\x18\n \x01(\x0e\x32\x0f.control.Health\x12\x0e\n\x06memory\x18\x0b \x01(\x03\"\x10\n\x0eObserveRequest\"\x1d\n\x0c\x44rainRequest\x12\r\n\x05grace\x18\x01 \x01(\x01\"\x87\x01\n\x08Observed\x12\x10\n\x08received\x18\x01 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x65layed\x18\x03 \x01(\x03\x12\x0c\n\x04hung\x18\x04 \x01(\x03\x12\x0f\n\x07refused\x18\x05 \x01(\x03\x12\r\n\x05wrong\x18\x06 \x01(\x03\x12\x0c\n\x04\x63old\x18\x07 \x01(\x03\x12\x0c\n\x04lied\x18\x08 \x01(\x03*=\n\x06Health\x12\x0c\n\x08\x41S_IT_IS\x10\x00\x12\x12\n\x0e\x41LWAYS_SERVING\x10\x01\x12\x11\n\rNEVER_SERVING\x10\x02\x32\xa4\x01\n\x07\x43ontrol\x12/\n\x06\x42\x65have\x12\x12.control.Behaviour\x1a\x11.control.Observed\x12\x35\n\x07Observe\x12\x17.control.ObserveRequest\x1a\x11.control.Observed\x12\x31\n\x05\x44rain\x12\x15.control.DrainRequest\x1a\x11.control.Observedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_HEALTH']._serialized_start=444
+  _globals['_HEALTH']._serialized_end=505
   _globals['_BEHAVIOUR']._serialized_start=34
-  _globals['_BEHAVIOUR']._serialized_end=168
-  _globals['_OBSERVEREQUEST']._serialized_start=170
-  _globals['_OBSERVEREQUEST']._serialized_end=186
-  _globals['_DRAINREQUEST']._serialized_start=188
-  _globals['_DRAINREQUEST']._serialized_end=217
-  _globals['_OBSERVED']._serialized_start=219
-  _globals['_OBSERVED']._serialized_end=326
-  _globals['_CONTROL']._serialized_start=329
-  _globals['_CONTROL']._serialized_end=493
+  _globals['_BEHAVIOUR']._serialized_end=255
+  _globals['_OBSERVEREQUEST']._serialized_start=257
+  _globals['_OBSERVEREQUEST']._serialized_end=273
+  _globals['_DRAINREQUEST']._serialized_start=275
+  _globals['_DRAINREQUEST']._serialized_end=304
+  _globals['_OBSERVED']._serialized_start=307
+  _globals['_OBSERVED']._serialized_end=442
+  _globals['_CONTROL']._serialized_start=508
+  _globals['_CONTROL']._serialized_end=672
 # @@protoc_insertion_point(module_scope)

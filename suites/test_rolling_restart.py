@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Restart, at, named
+from faults import Restart, rolling
 from harness import Available, Client, NothingLost, Poisson, Recovers, Scenario, Servers
 from stormproof import PeakEwma, Policy, Retry, RoundRobin
 
@@ -12,7 +12,7 @@ ROLLING_RESTART = Scenario(
     servers=Servers(4, service_time=0.010),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=2.0, idempotent=True, retry=Retry(attempts=3))),
     workload=Poisson(rate=100, seconds=9),
-    faults=[at(1.3 * turn + 0.7, Restart(downtime=0.3), on=named(f"server-{turn}")) for turn in range(4)],
+    faults=rolling(0.7, 1.3, Restart(downtime=0.3), count=4),
     guarantees=[Available(1.0), NothingLost(), Recovers(within=2.0)],
 )
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import signal
 import socket
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from faults import Drain, Fault, Kill, Pause, Refuse, Restart, Toxic
+from faults import CpuHog, Drain, Fault, FileDescriptors, Kill, Pause, Refuse, Restart, Toxic
 from faults.network import NetworkFault
 from faults.server import ServerFault
+from harness.fleet import descriptors
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Keeper, Process
 from harness.fleet.keeper_child import TELL_FD
 from harness.fleet.misbehaviour import Misbehaviour, seed_for
 from harness.fleet.ports import free_port
+from harness.fleet.slices import Slices
 from harness.fleet.victim import Victim
 from harness.history import Server
 from harness.node.ready import wait_ready
@@ -63,6 +66,9 @@ class LocalServer(Victim):
         self._log = folder / f"{server.name}.log"
         self._seed = seed_for(server.name, seed)
         self._misbehaviour = Misbehaviour(server.name, self._seed, paused=lambda: self._suffers(Pause))
+        self._signalling = threading.Lock()
+        self._slices = Slices(self._stop_or_continue)
+        self._descriptors: int | None = None  # how many it might open before it was limited
         self._told_to_end: Process | None = None
         self._ended_by_themselves: list[Process] = []
 
@@ -131,6 +137,7 @@ class LocalServer(Victim):
 
     def close(self) -> None:
         """Ends the process and deletes the proxy, however far they came."""
+        self._slices.close()
         try:
             if self.process is not None:
                 self.process.close()
@@ -150,6 +157,10 @@ class LocalServer(Victim):
                 return self.stop(fault.grace)
             case Pause():
                 return self._pause()
+            case CpuHog():
+                return self._slices.add(tag, fault.share)
+            case FileDescriptors():
+                return self._limit_descriptors(fault.left)
             case Restart():
                 began = self.stop() if fault.graceful else self.kill()
                 time.sleep(fault.downtime)
@@ -173,6 +184,10 @@ class LocalServer(Victim):
             case Pause():
                 if not self._suffers(Pause):
                     self._continue()
+            case CpuHog():
+                self._slices.remove(tag)
+            case FileDescriptors():
+                self._free_descriptors()
             case Kill() | Drain() | Restart():
                 self._revive()
             case ServerFault():
@@ -200,10 +215,30 @@ class LocalServer(Victim):
             self._ended_by_themselves.append(process)
         return sent
 
+    def _stop_or_continue(self, stop: bool) -> None:
+        """For a slice of time. What is paused stays so; what has ended meanwhile cannot be told."""
+        with self._signalling, contextlib.suppress(FleetError):
+            if stop or not self._suffers(Pause):
+                self._running().signal(signal.SIGSTOP if stop else signal.SIGCONT)
+
     def _pause(self) -> float:
         now, process = time.monotonic(), self._running()
-        process.signal(signal.SIGSTOP)
+        with self._signalling:
+            process.signal(signal.SIGSTOP)
         return max(now, process.stopped(STOP))
+
+    def _limit_descriptors(self, left: int) -> float:
+        """Of several such faults the last one counts."""
+        now = time.monotonic()
+        before = descriptors.limit(self._running().pid, left)
+        if self._descriptors is None:
+            self._descriptors = before
+        return now
+
+    def _free_descriptors(self) -> None:
+        if self._descriptors is not None and not self._suffers(FileDescriptors):
+            descriptors.free(self._running().pid, self._descriptors)
+            self._descriptors = None
 
     def _continue(self) -> None:
         self._running().signal(signal.SIGCONT)

@@ -15,13 +15,14 @@ from typing import Any
 
 import grpc
 
-from faults import Errors, Overload
+from faults import ColdStart, Errors, Hang, MemoryHog, Overload, StaleHealth, WrongAnswer
 from faults.server import ServerFault
 from harness.fleet.errors import FleetError
-from harness.wire import Behaviour, ControlStub, Observed, ObserveRequest
+from harness.wire import Behaviour, ControlStub, Health, Observed, ObserveRequest
 
 #: Seconds until a server has taken an order.
 ORDER = 2.0
+_SAYS = {True: Health.ALWAYS_SERVING, False: Health.NEVER_SERVING}
 
 
 class Misbehaviour:
@@ -125,9 +126,16 @@ class Misbehaviour:
 
 def check_together(name: str, faults: Iterable[ServerFault]) -> None:
     """FleetError if the server `name` cannot have all of these at once."""
+    faults = list(faults)
     codes = {fault.code for fault in faults if isinstance(fault, Errors)}
     if len(codes) > 1:
         raise FleetError(f"{name} can answer with one error at a time; it was told {' and '.join(sorted(codes))}")
+    for kind in (ColdStart, StaleHealth):
+        told = {fault for fault in faults if isinstance(fault, kind)}
+        if len(told) > 1:
+            raise FleetError(
+                f"{name} can have one {kind.__name__} at a time; it was told {' and '.join(map(str, told))}"
+            )
 
 
 def seed_for(name: str, seed: int) -> int:
@@ -140,15 +148,41 @@ def behaviour(faults: Iterable[ServerFault], seed: int) -> Behaviour:
     faults = list(faults)
     errors = [fault for fault in faults if isinstance(fault, Errors)]
     overloads = [fault for fault in faults if isinstance(fault, Overload)]
+    cold = [fault for fault in faults if isinstance(fault, ColdStart)]
+    lies = [fault for fault in faults if isinstance(fault, StaleHealth)]
     return Behaviour(
-        error_rate=1.0 - math.prod(1.0 - fault.rate for fault in errors),
+        error_rate=_any_of(fault.rate for fault in errors),
         error_code=grpc.StatusCode[errors[0].code].value[0] if errors else 0,
+        hang_rate=_any_of(fault.rate for fault in faults if isinstance(fault, Hang)),
+        wrong_rate=_any_of(fault.rate for fault in faults if isinstance(fault, WrongAnswer)),
         limit=min((fault.limit for fault in overloads if fault.limit), default=0),
         delay=sum(fault.delay for fault in overloads),
+        cold_delay=cold[0].delay if cold else 0.0,
+        cold_for=cold[0].lasting if cold else 0.0,
+        health=_SAYS[lies[0].serving] if lies else Health.AS_IT_IS,
+        memory=sum(fault.size for fault in faults if isinstance(fault, MemoryHog)),
         seed=seed,
     )
 
 
+def _any_of(rates: Iterable[float]) -> float:
+    """How often at least one of them happens, each drawn by itself."""
+    return 1.0 - math.prod(1.0 - rate for rate in rates)
+
+
 def counted(fault: ServerFault, observed: Observed) -> int:
-    """How often a server has acted so, by its own count."""
-    return observed.errors if isinstance(fault, Errors) else observed.refused + observed.delayed
+    """How often a server has acted so, by its own count; a fault that acts all the time meets every call."""
+    match fault:
+        case Errors():
+            return observed.errors
+        case Overload():
+            return observed.refused + observed.delayed
+        case Hang():
+            return observed.hung
+        case WrongAnswer():
+            return observed.wrong
+        case ColdStart():
+            return observed.cold
+        case StaleHealth():
+            return observed.lied
+    return observed.received

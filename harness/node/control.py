@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,17 +15,24 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Control:
-    """Serves control.proto for `conduct`; `drain(grace)` is called to end the server, `grace` in seconds."""
+    """Serves control.proto for `conduct`; `drain(grace)` is called to end the server, `grace` in seconds.
 
-    def __init__(self, conduct: Conduct, drain: Callable[[float], None]) -> None:
+    `changed` is called when the server has been told to behave otherwise.
+    """
+
+    def __init__(self, conduct: Conduct, drain: Callable[[float], None], changed: Callable[[], None]) -> None:
         self._conduct = conduct
         self._drain = drain
+        self._changed = changed
 
     async def Behave(self, request: Behaviour, context: Context) -> Observed:  # noqa: N802
         try:
-            self._conduct.behave(request)
+            self._conduct.behave(request, time.monotonic())
+            self._changed()
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except MemoryError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         return self._conduct.observed()
 
     async def Observe(self, request: ObserveRequest, context: Context) -> Observed:  # noqa: ARG002, N802

@@ -1,7 +1,7 @@
 """The standard health service (grpc.health.v1) of the Hello server: SERVING from the start, NOT_SERVING when it drains.
 
-It speaks of the program, and not of how the Hello service has been told to misbehave (conduct.py): it answers normally
-whatever that does. Import it in a server's own process only: its messages go into the one pool of the process, where a
+It speaks of the program, and not of how the Hello service has been told to misbehave, unless it is told to lie itself
+(conduct.py). Import it in a server's own process only: its messages go into the one pool of the process, where a
 client of somebody else's, forked from the same keeper, may want to have its own.
 """
 
@@ -15,6 +15,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server as add_health
 
+from harness.node.conduct import Conduct
+
 __all__ = ["Health", "add_health"]
 
 #: What can be asked about: the server as a whole, and its service.
@@ -24,14 +26,22 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Health(HealthServicer):  # type: ignore[misc] # it has no types
-    """Serves Check and Watch."""
+    """Serves Check and Watch; `conduct` decides what is said."""
 
-    def __init__(self) -> None:
-        self._draining = asyncio.Event()
+    def __init__(self, conduct: Conduct) -> None:
+        self._conduct = conduct
+        self._draining = False
+        self._news = asyncio.Event()
 
     def drain(self) -> None:
         """The server takes no more calls. Those who watch are told so, and their streams end: open, they would hold it up."""
-        self._draining.set()
+        self._draining = True
+        self.changed()
+
+    def changed(self) -> None:
+        """What is said may be another thing now."""
+        self._news.set()
+        self._news = asyncio.Event()
 
     async def Check(self, request: HealthCheckRequest, context: Context) -> HealthCheckResponse:  # noqa: N802
         if request.service not in SERVICES:
@@ -39,13 +49,18 @@ class Health(HealthServicer):  # type: ignore[misc] # it has no types
         return self._state(request.service)
 
     async def Watch(self, request: HealthCheckRequest, context: Context) -> None:  # noqa: N802
-        await context.write(self._state(request.service))
-        await self._draining.wait()
-        await context.write(self._state(request.service))
+        said = None
+        while True:
+            news, state = self._news, self._state(request.service)
+            if state != said:
+                await context.write(state)
+                said = state
+            if self._draining:
+                return
+            await news.wait()
 
     def _state(self, service: str) -> HealthCheckResponse:
         if service not in SERVICES:
             return HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)
-        if self._draining.is_set():
-            return HealthCheckResponse(status=HealthCheckResponse.NOT_SERVING)
-        return HealthCheckResponse(status=HealthCheckResponse.SERVING)
+        serving = self._conduct.serving(not self._draining)
+        return HealthCheckResponse(status=HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING)

@@ -8,6 +8,7 @@ it arrives and not when it gets its place, and a call whose caller has gone whil
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class Hello:
             item=_whole(told.get(ITEM)),
             repeat=told.get(REPEAT) == "1",
         )
-        return Call(number, self._conduct.decide(operation, sent, self._running), operation, sent)
+        return Call(number, self._conduct.decide(operation, sent, self._running, time.monotonic()), operation, sent)
 
     async def _refuse_or_hang(self, call: Call, context: Context) -> None:
         if call.manner.code is not None:

@@ -22,6 +22,7 @@ import uvloop
 from msgspec import Struct, json
 
 from faults.base import bounded, check
+from harness.node.ballast import Ballast
 from harness.node.conduct import Conduct
 from harness.node.control import Control
 from harness.node.hello import Hello
@@ -110,11 +111,16 @@ async def _serve(settings: Settings) -> int:
         queue=settings.queue,
         work=Draws(settings.service_time, settings.seed),
     )
-    health = Health()
+    health, ballast = Health(conduct), Ballast()
+
+    def changed() -> None:
+        health.changed()
+        ballast.hold(conduct.memory)
+
     server, control = _server(), _server()
     add_hello(hello, server)
     add_health(health, server)
-    add_control(Control(conduct, told_to_end.put_nowait), control)
+    add_control(Control(conduct, told_to_end.put_nowait, changed), control)
     if settings.cold_start:
         await asyncio.sleep(settings.cold_start)
     port = _listen(server, settings.host, settings.port, "--port")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faults import Bandwidth, Blackhole, Latency, Refuse, Reset, Toxic
+from faults import Bandwidth, Blackhole, Latency, PacketLoss, Refuse, Reset, Slice, SlowClose, Toxic, Truncate
 from faults.network import NetworkFault
 
 DOWN, UP = "downstream", "upstream"
@@ -27,6 +27,13 @@ DOWN, UP = "downstream", "upstream"
         (Blackhole(towards="server"), [("timeout", UP, {"timeout": 0})]),
         (Reset(), [("reset_peer", DOWN, {"timeout": 0})]),
         (Reset(after=0.5, towards="server"), [("reset_peer", UP, {"timeout": 500})]),
+        (SlowClose(0.5), [("slow_close", DOWN, {"delay": 500})]),
+        (
+            Slice(10, variation=3, delay=0.001, towards="client"),
+            [("slicer", DOWN, {"average_size": 10, "size_variation": 3, "delay": 1000})],
+        ),
+        (Truncate(100), [("limit_data", DOWN, {"bytes": 100})]),
+        (PacketLoss(0.1, towards="server"), [("packet_loss", UP, {"loss_rate": 0.1, "correlation": 0.0})]),
         (Refuse(), []),
     ],
     ids=str,

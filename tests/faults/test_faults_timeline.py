@@ -10,7 +10,21 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Injection, Kill, Latency, Pause, Restart, at, during, every, every_so_often, named, one, some
+from faults import (
+    Injection,
+    Kill,
+    Latency,
+    Pause,
+    Restart,
+    at,
+    during,
+    every,
+    every_so_often,
+    named,
+    one,
+    rolling,
+    some,
+)
 from faults.target import Some
 
 
@@ -51,6 +65,18 @@ def test_a_period_that_fits_exactly_makes_no_sliver_at_the_end() -> None:
         spans = every_so_often(0.1, Pause(), lasting=0.05, start=0, end=turns * 0.1).spans()
         assert len(spans) == turns
         assert all(end is not None and end - start > 0.04 for start, end in spans)
+
+
+def test_a_rolling_fault_hits_each_server_in_its_turn() -> None:
+    """Promise: server-0 first, each next one a period later; without `lasting` each acts until the run ends."""
+    assert [(str(i.on), i.spans()) for i in rolling(1, 2, Pause(), count=3, lasting=0.5)] == [
+        ("server-0", ((1, 1.5),)),
+        ("server-1", ((3, 3.5),)),
+        ("server-2", ((5, 5.5),)),
+    ]
+    assert rolling(1, 2, Restart(), count=1) == [at(1, Restart(), on=named("server-0"))]
+    with pytest.raises(ValueError, match="rolling: count must be a whole number, from 1 to 10000; got 0"):
+        rolling(1, 2, Pause(), count=0)
 
 
 INF = float("inf")

@@ -12,7 +12,32 @@ from dataclasses import FrozenInstanceError, dataclass, fields, replace
 
 import pytest
 
-from faults import Bandwidth, Blackhole, Drain, Errors, Fault, Kill, Latency, Overload, Pause, Refuse, Reset, Restart
+import faults
+from faults import (
+    Bandwidth,
+    Blackhole,
+    ColdStart,
+    CpuHog,
+    Drain,
+    Errors,
+    Fault,
+    FileDescriptors,
+    Hang,
+    Kill,
+    Latency,
+    MemoryHog,
+    Overload,
+    PacketLoss,
+    Pause,
+    Refuse,
+    Reset,
+    Restart,
+    Slice,
+    SlowClose,
+    StaleHealth,
+    Truncate,
+    WrongAnswer,
+)
 
 NAMED: list[tuple[Fault, str]] = [
     (Latency(0.3), "Latency(0.3)"),
@@ -35,6 +60,17 @@ NAMED: list[tuple[Fault, str]] = [
     (Errors(), "Errors(1)"),
     (Errors(0.2, code="INTERNAL"), "Errors(0.2, code='INTERNAL')"),
     (Overload(0, delay=0.5), "Overload(0, delay=0.5)"),
+    (SlowClose(0.5), "SlowClose(0.5)"),
+    (Slice(10, variation=3, delay=0.001), "Slice(10, variation=3, delay=0.001)"),
+    (Truncate(100, towards="server"), "Truncate(100, towards='server')"),
+    (PacketLoss(0.1, correlation=0.5), "PacketLoss(0.1, correlation=0.5)"),
+    (CpuHog(0.8), "CpuHog(0.8)"),
+    (FileDescriptors(left=3), "FileDescriptors(left=3)"),
+    (Hang(0.5), "Hang(0.5)"),
+    (WrongAnswer(), "WrongAnswer(1)"),
+    (ColdStart(0.2, lasting=3), "ColdStart(0.2, lasting=3)"),
+    (StaleHealth(), "StaleHealth()"),
+    (MemoryHog(1000), "MemoryHog(1000)"),
 ]
 
 
@@ -71,9 +107,16 @@ def test_each_kind_of_fault_is_told_apart() -> None:
     kinds = {type(fault).__name__: fault.kind for fault, _ in NAMED}
     assert kinds == {
         "Latency": "network", "Bandwidth": "network", "Blackhole": "network", "Reset": "network", "Refuse": "network",
+        "SlowClose": "network", "Slice": "network", "Truncate": "network", "PacketLoss": "network",
         "Kill": "process", "Drain": "process", "Pause": "process", "Restart": "process",
-        "Errors": "server", "Overload": "server",
+        "CpuHog": "process", "FileDescriptors": "process",
+        "Errors": "server", "Overload": "server", "Hang": "server", "WrongAnswer": "server", "ColdStart": "server",
+        "StaleHealth": "server", "MemoryHog": "server",
     }  # fmt: skip
+    shipped = [getattr(faults, name) for name in faults.__all__]
+    assert set(kinds) == {
+        f.__name__ for f in shipped if isinstance(f, type) and issubclass(f, Fault) and f is not Fault
+    }
 
 
 def test_somebody_elses_fault_is_named_the_same_way() -> None:
@@ -139,6 +182,40 @@ NAN, INF = float("nan"), float("inf")
         (lambda: Drain(grace=-1), "Drain: grace must be a number, from 0 to 3600; got -1 (seconds)"),
         (lambda: Restart(downtime=-1), "Restart: downtime must be a number, from 0 to 3600; got -1 (seconds)"),
         (lambda: Restart(graceful="no"), "Restart: graceful must be True or False; got 'no'"),
+        (
+            lambda: SlowClose(0),
+            "SlowClose: delay must be more than 0; got 0, which does nothing (leave the fault out instead)",
+        ),
+        (
+            lambda: Slice(10, variation=10),
+            "Slice: variation must be a whole number, from 0 to 9; got 10 (bytes, less than size)",
+        ),
+        (lambda: Slice(0), "Slice: size must be a whole number, from 1 to 2147483647; got 0 (bytes)"),
+        (
+            lambda: Truncate(1.5),
+            "Truncate: after must be a whole number, from 0 to 100000000000; got 1.5 (bytes)",
+        ),
+        (lambda: PacketLoss(1.5), "PacketLoss: rate must be a number, from 0 to 1; got 1.5 (a fraction)"),
+        (
+            lambda: PacketLoss(0.1, correlation=-1),
+            "PacketLoss: correlation must be a number, from 0 to 1; got -1 (a fraction)",
+        ),
+        (
+            lambda: CpuHog(1),
+            "CpuHog: share must be a number, from 0.01 to 0.99; got 1 (a fraction; Pause() takes all of it)",
+        ),
+        (
+            lambda: FileDescriptors(left=-1),
+            "FileDescriptors: left must be a whole number, from 0 to 1000000; got -1 (files and connections)",
+        ),
+        (lambda: Hang(2), "Hang: rate must be a number, from 0 to 1; got 2 (a fraction)"),
+        (lambda: WrongAnswer(-1), "WrongAnswer: rate must be a number, from 0 to 1; got -1 (a fraction)"),
+        (
+            lambda: ColdStart(0.1, lasting=0),
+            "ColdStart: lasting must be more than 0; got 0, which does nothing (leave the fault out instead)",
+        ),
+        (lambda: StaleHealth(serving=1), "StaleHealth: serving must be True or False; got 1"),
+        (lambda: MemoryHog(0), "MemoryHog: size must be a whole number, from 1 to 100000000000; got 0 (bytes)"),
         (lambda: Errors(1.5), "Errors: rate must be a number, from 0 to 1; got 1.5 (a fraction)"),
         (
             lambda: Overload(2.5),

@@ -43,6 +43,7 @@ class Attempt:
     __slots__ = (
         "answer", "call", "connection", "deadline", "delay", "ended", "executed", "expires", "left", "number", "outcome",
         "phase", "received", "remaining", "sent", "started", "status", "subchannel",
+        "wrong",
     )  # fmt: skip
 
     def __init__(self, call: Operating, number: int, sent: int, subchannel: Subchannel, now: float) -> None:
@@ -61,6 +62,7 @@ class Attempt:
         self.remaining: float | None = None  # seconds, as the server was told
         self.expires = math.inf  # when they are over
         self.delay = 0.0
+        self.wrong = False  # it is answered with what was not asked for
         self.executed: float | None = None
         self.left: float | None = None  # when the server was through with it
         self.status: str | None = None
@@ -290,7 +292,9 @@ class Driver:
     def _finish(self, call: Operating, finish: Finish) -> None:
         call.ended = self.engine.now
         outcome = finish.outcome
-        if outcome is OK:
+        if outcome is OK and call.attempts[finish.attempt - 1].wrong:
+            call.code, call.detail = "WRONG_ANSWER", "the answer was 'Hello, somebody else!'"
+        elif outcome is OK:
             call.result, call.code = "ok", "OK"
         else:
             call.code = outcome.code.name

@@ -7,10 +7,22 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from faults import Fault
+from faults import (
+    ColdStart,
+    CpuHog,
+    Drain,
+    Errors,
+    Fault,
+    FileDescriptors,
+    Hang,
+    Kill,
+    Overload,
+    PacketLoss,
+    Pause,
+    Restart,
+    WrongAnswer,
+)
 from faults.network import NetworkFault
-from faults.process import Drain, Kill, Pause, Restart
-from faults.server import Errors, Overload
 from harness.client import Client
 from harness.fleet.base import Watcher
 from harness.fleet.local_client import cannot as client_cannot
@@ -21,7 +33,9 @@ from harness.scenario import Plan, Scenario, Servers
 from harness.workload import Batch
 
 #: The faults that there is a model of, beside those of the network, which the built-in proxy's toxics are.
-MODELLED = (Kill, Drain, Pause, Restart, Errors, Overload)
+MODELLED = (Kill, Drain, Pause, Restart, CpuHog, FileDescriptors, Errors, Overload, Hang, WrongAnswer, ColdStart)
+#: Those of the network that there is none of: what gRPC makes of a stream with holes in it is not modelled.
+NOT_MODELLED = (PacketLoss,)
 
 
 class SimFleet:
@@ -40,7 +54,8 @@ class SimFleet:
     def cannot(self, fault: Fault, servers: Servers) -> str | None:  # noqa: ARG002
         if isinstance(fault, MODELLED):
             return None
-        if isinstance(fault, NetworkFault) and all(toxic.type in TYPES for toxic in fault.toxics()):
+        known = isinstance(fault, NetworkFault) and all(toxic.type in TYPES for toxic in fault.toxics())
+        if known and not isinstance(fault, NOT_MODELLED):
             return None
         return f"the sim fleet has no model of the fault {fault}; run it with --fleet=local"
 

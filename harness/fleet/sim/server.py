@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from faults import Drain, Fault, Kill, Pause, Refuse, Restart
+from faults import CpuHog, Drain, Fault, FileDescriptors, Kill, Pause, Refuse, Restart
 from faults.network import NetworkFault
 from faults.server import ServerFault
 from harness.fleet.errors import FleetError
@@ -21,6 +21,7 @@ from harness.fleet.misbehaviour import behaviour, check_together, counted, seed_
 from harness.fleet.sim.engine import Engine
 from harness.fleet.sim.link import GOAWAY, GREETING, REPLY, Connection, Proxy
 from harness.fleet.sim.process import Process
+from harness.fleet.slices import LEAST, PERIOD
 from harness.node.conduct import Conduct
 from harness.node.hello import QUEUE_FULL
 from harness.node.server import GRACE
@@ -49,15 +50,39 @@ class Phase(IntEnum):
     QUEUED = 1
     WORKING = 2
     OVER = 3
+    HUNG = 4
+
+
+_UNDER_WAY = (Phase.WORKING, Phase.QUEUED, Phase.HUNG)
 
 
 class Server:
     """One server, over all of its processes. `journal` holds the attempts that arrived, in their order."""
 
     __slots__ = (
-        "_busy", "_cold_start", "_conduct", "_connections", "_constant", "_draining", "_draws", "_misbehaves", "_most",
-        "_process", "_queue", "_running", "_seed", "_suffers", "_waiting", "_workers", "engine", "journal", "listening",
-        "name", "proxy",
+        "_busy",
+        "_cold_start",
+        "_conduct",
+        "_connections",
+        "_constant",
+        "_draining",
+        "_draws",
+        "_left_waiting",
+        "_misbehaves",
+        "_most",
+        "_process",
+        "_queue",
+        "_running",
+        "_seed",
+        "_slicing",
+        "_suffers",
+        "_waiting",
+        "_workers",
+        "engine",
+        "journal",
+        "listening",
+        "name",
+        "proxy",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, name: str, servers: Servers, seed: int) -> None:
@@ -84,13 +109,18 @@ class Server:
         self._seed = seed
         self._misbehaves: dict[str, tuple[ServerFault, int]] = {}  # by tag: the fault, and what was counted before it
         self._suffers: list[tuple[Fault, str]] = []
+        self._left_waiting: list[Connection] = []  # by a process that can open no more
+        self._slicing = False
 
     # What its clients do.
 
     def accepted(self, connection: Connection) -> None:
         """The kernel takes the connection, also for a process that is paused."""
         self._connections[connection] = None
-        self._greet(connection)
+        if self._has(FileDescriptors):
+            self._left_waiting.append(connection)
+        else:
+            self._greet(connection)
 
     def _greet(self, connection: Connection) -> None:
         if self._process.stopped:
@@ -118,14 +148,20 @@ class Server:
         if attempt.remaining is not None:
             attempt.expires = now + attempt.remaining
         conduct = self._conduct
-        manner = None if conduct is None else conduct.decide(attempt.call.id, attempt.sent, self._running)
+        manner = None if conduct is None else conduct.decide(attempt.call.id, attempt.sent, self._running, now)
         self._running += 1
         if manner is not None and manner.code is not None:
             attempt.answer = answered(Code(manner.code.value[0]), manner.why)
             self._ended(attempt, manner.code.name)
             connection.down.send(connection.subchannel.answered, attempt, REPLY)
             return
+        if manner is not None and manner.hang:
+            attempt.phase = Phase.HUNG
+            if attempt.expires < math.inf:
+                self.engine.at(attempt.expires, self._expired, attempt)
+            return
         attempt.delay = manner.delay if manner is not None else 0.0
+        attempt.wrong = manner is not None and manner.wrong
         if self._busy < self._workers:
             self._work(attempt)
             return
@@ -146,7 +182,7 @@ class Server:
         """Its caller gave it up."""
         if self._process.stopped:
             self._process.put_off(self.cancelled, attempt)
-        elif attempt.phase is Phase.QUEUED or attempt.phase is Phase.WORKING:
+        elif attempt.phase in _UNDER_WAY:
             self._ended(attempt, "CANCELLED")
 
     def lost(self, connection: Connection) -> None:
@@ -218,6 +254,12 @@ class Server:
                 self._kill()
             case Pause():
                 self._pause()
+            case CpuHog():
+                if not self._slicing:
+                    self._slicing = True
+                    self._slice(True)
+            case FileDescriptors():
+                pass  # see `accepted`: an old connection is not harmed
             case Drain():
                 yield from self._stop(fault.grace)
             case Restart():
@@ -243,11 +285,16 @@ class Server:
             case Pause():
                 if not self._has(Pause):
                     self._process.go_on()
+            case FileDescriptors():
+                if not self._has(FileDescriptors):
+                    waiting, self._left_waiting = self._left_waiting, []
+                    for connection in waiting:
+                        self._greet(connection)
             case Kill() | Drain() | Restart():
                 yield from self._revive()
             case ServerFault():
                 if self._misbehaves.pop(tag, None) is not None and self._conduct is not None:
-                    self._conduct.behave(behaviour(self._faults(), seed_for(self.name, self._seed)))
+                    self._behave()
 
     def touched(self, fault: Fault, tag: str) -> int | None:
         """How often it acted; None where only the traffic can tell."""
@@ -269,6 +316,19 @@ class Server:
                 attempt.phase = Phase.OVER
             connection.closed_by_server()
         self._connections.clear()
+
+    def _slice(self, stop: bool) -> None:
+        """Stops the process for its slice of every period, or lets it go on, as long as something takes its time."""
+        shares = [fault.share for fault, _ in self._suffers if isinstance(fault, CpuHog)]
+        taken = min(1.0 - LEAST, sum(shares)) * PERIOD
+        if not self._process.gone and not self._has(Pause):
+            if stop and shares:
+                self._process.pause()
+            else:
+                self._process.go_on()
+        self._slicing = bool(shares)
+        if shares:
+            self.engine.at(self.engine.now + (taken if stop else PERIOD - taken), self._slice, not stop)
 
     def _pause(self) -> None:
         if self._process.gone:
@@ -326,12 +386,16 @@ class Server:
     # Its misbehaviour.
 
     def _misbehave(self, fault: ServerFault, tag: str) -> None:
-        if self._process.stopped:
+        if self._process.gone or self._has(Pause):
             raise FleetError(f"{self.name} took no order: it is {'down' if self._process.gone else 'paused'}")
         check_together(self.name, [fault, *self._faults()])
         self._conduct = self._conduct or Conduct(self.name)
         self._misbehaves[tag] = (fault, counted(fault, self._conduct.observed()))
-        self._conduct.behave(behaviour(self._faults(), seed_for(self.name, self._seed)))
+        self._behave()
+
+    def _behave(self) -> None:
+        assert self._conduct is not None
+        self._conduct.behave(behaviour(self._faults(), seed_for(self.name, self._seed)), self.engine.now)
 
     def _faults(self) -> list[ServerFault]:
         return [fault for fault, _ in self._misbehaves.values()]

@@ -17,21 +17,32 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from faults import (
     Bandwidth,
     Blackhole,
+    ColdStart,
+    CpuHog,
     Drain,
     Errors,
     Fault,
+    FileDescriptors,
+    Hang,
     Kill,
     Latency,
+    MemoryHog,
     Overload,
     Pause,
     Refuse,
     Reset,
     Restart,
+    Slice,
+    SlowClose,
+    StaleHealth,
     Toxic,
+    Truncate,
+    WrongAnswer,
 )
 from harness import Servers
 from harness.fleet import local_server, misbehaviour
@@ -113,6 +124,10 @@ NETWORK = [
     pytest.param(Reset(), "Ada", "UNAVAILABLE", 0.0, id="Reset"),
     # 1000 bytes there, and as many back.
     pytest.param(Bandwidth(10_000), "A" * 1000, "OK", 0.15, id="Bandwidth"),
+    # 1000 bytes of answer in four pieces.
+    pytest.param(Slice(300, delay=0.05, towards="client"), "A" * 1000, "OK", 0.14, id="Slice"),
+    # The answer is torn; and a new connection does not come as far as an answer.
+    pytest.param(Truncate(20), "Ada", "UNAVAILABLE", 0.0, id="Truncate"),
 ]
 
 
@@ -307,9 +322,124 @@ def test_an_overloaded_server_is_slow_and_refuses(fleet, open_caller):
 
 
 @ONE
+def test_calls_that_hang_are_counted_and_end(fleet, open_caller):
+    """They are taken, and nobody answers; healed, those that come are answered."""
+    caller = open_caller(fleet)
+    with suppress(Boom), fleet.fault(Hang(), on="server-0"):
+        assert caller.ask(timeout=0.3).code == "DEADLINE_EXCEEDED"
+        assert fleet.touched(Hang(), "server-0") == 1
+        raise Boom
+    assert caller.ask().code == "OK"
+
+
+@ONE
+def test_a_wrong_answer_has_status_ok(fleet, open_caller):
+    """It greets somebody else, as often as the server says; healed, it greets who asked."""
+    caller = open_caller(fleet)
+    with suppress(Boom), fleet.fault(WrongAnswer(), on="server-0"):
+        assert caller.stub.SayHello(HelloRequest(name="Ada")).message == "Hello, somebody else!"
+        assert fleet.touched(WrongAnswer(), "server-0") == 1
+        raise Boom
+    assert caller.stub.SayHello(HelloRequest(name="Ada")).message == "Hello, Ada!"
+
+
+@ONE
+def test_a_cold_server_is_slow_at_first_and_again_after_a_restart(fleet, open_caller):
+    """It takes up to so much longer, less from call to call, and all of it again when its process is a new one."""
+    caller, cold = open_caller(fleet), ColdStart(0.4, lasting=60.0)
+    with suppress(Boom), fleet.fault(cold, on="server-0"):
+        assert caller.ask().took > 0.3
+        fleet.apply(Restart(), "server-0")
+        assert caller.ask(wait_for_ready=True).took > 0.3
+        assert fleet.touched(cold, "server-0") == 2
+        raise Boom
+    assert soon_quick(caller)
+
+
+@ONE
+@pytest.mark.parametrize(("lie", "said"), [(StaleHealth(), 2), (StaleHealth(serving=True), 1)], ids=str)
+def test_a_stale_health_service_lies(fleet, open_caller, lie, said):
+    """It says what it is told, to those who ask and to those who watch; calls are served all the same."""
+    caller = open_caller(fleet)
+    health = health_pb2_grpc.HealthStub(caller.channel)
+    watched = health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    assert next(watched).status == 1
+    with suppress(Boom), fleet.fault(lie, on="server-0"):
+        assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == said
+        if said != 1:
+            assert next(watched).status == said
+            assert fleet.touched(lie, "server-0") >= 1
+        assert caller.ask().code == "OK"
+        raise Boom
+    assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == 1
+    watched.cancel()
+
+
+@ONE
+def test_a_memory_hog_holds_its_bytes_and_gives_them_back(fleet, open_caller):
+    """The process of the server is so much larger, and no longer once it is healed."""
+    caller, size = open_caller(fleet), 100_000_000
+    process = psutil.Process(fleet.servers["server-0"].process.pid)
+    before = process.memory_info().rss
+    with suppress(Boom), fleet.fault(MemoryHog(size), on="server-0"):
+        assert process.memory_info().rss - before > 0.9 * size
+        assert caller.ask().code == "OK"
+        assert fleet.touched(MemoryHog(size), "server-0") == 1
+        raise Boom
+    assert process.memory_info().rss - before < 0.1 * size
+
+
+@ONE
+def test_a_cpu_hog_leaves_slices_of_time(fleet, open_caller):
+    """The process is stopped most of the time, never for good, and not at all once it is healed."""
+    caller = open_caller(fleet)
+    process = psutil.Process(fleet.servers["server-0"].process.pid)
+    with suppress(Boom), fleet.fault(CpuHog(0.9), on="server-0"):
+        seen = []
+        while len(seen) < 200:
+            seen.append(process.status() == psutil.STATUS_STOPPED)
+            time.sleep(0.005)
+        assert 100 < sum(seen) < 200
+        assert caller.ask().code == "OK"
+        with fleet.fault(Pause(), on="server-0"):
+            assert caller.ask(timeout=0.5).code == "DEADLINE_EXCEEDED"
+        assert caller.ask(wait_for_ready=True).code == "OK"
+        raise Boom
+    assert process.status() != psutil.STATUS_STOPPED
+    assert soon_quick(caller)
+
+
+@ONE
+def test_a_process_without_descriptors_takes_no_new_client(fleet, open_caller):
+    """Who is connected is served, who comes anew waits, and both are served once it is healed."""
+    caller = open_caller(fleet)
+    with suppress(Boom), fleet.fault(FileDescriptors(), on="server-0"), ExitStack() as stack:
+        anew = Caller(fleet)
+        stack.callback(anew.channel.close)
+        assert anew.ask(timeout=0.5).code in ("DEADLINE_EXCEEDED", "UNAVAILABLE")
+        assert caller.ask().code == "OK"
+        raise Boom
+    assert open_caller(fleet).ask(wait_for_ready=True).code == "OK"
+
+
+def test_whose_end_comes_late_is_believed_to_be_there(one, open_caller):
+    """A killed server's end reaches its client `delay` seconds later than it would: a call meanwhile goes to nobody."""
+    caller = open_caller(one)
+    with one.fault(SlowClose(2.0), on="server-0"), one.fault(Kill(), on="server-0"):
+        began = time.monotonic()
+        assert caller.ask(timeout=0.3).code == "DEADLINE_EXCEEDED"
+        assert time.monotonic() - began < 2.0
+    assert open_caller(one).ask(wait_for_ready=True).code == "OK"
+
+
+@ONE
 @pytest.mark.parametrize(
     ("fault", "code"),
     [
+        (Hang(), "DEADLINE_EXCEEDED"),
+        (CpuHog(0.99), None),
+        (FileDescriptors(), None),
+        (MemoryHog(1000), None),
         (Kill(), "UNAVAILABLE"),
         (Drain(), "UNAVAILABLE"),
         (Pause(), "DEADLINE_EXCEEDED"),
@@ -325,7 +455,7 @@ def test_equal_faults_of_process_and_server_overlap(fleet, open_caller, fault, c
     between = time.monotonic()
     assert fleet.apply(fault, "server-0") >= between
     fleet.heal(fault, "server-0")
-    assert caller.ask(timeout=0.3).code == code
+    assert code is None or caller.ask(timeout=0.3).code == code
     fleet.heal(fault, "server-0")
     assert caller.ask(wait_for_ready=True).code == "OK"
 
@@ -468,7 +598,10 @@ def test_a_command_that_never_listens_is_given_up(behind, monkeypatch):
     ):
         with behind.deploy(command("echo warming up; sleep 1000")):
             pytest.fail("it was deployed")
-    assert "sleep" not in [process.name() for process in psutil.Process(os.getpid()).children(recursive=True)]
+    deadline = time.monotonic() + 5.0
+    while "sleep" in [process.name() for process in psutil.Process(os.getpid()).children(recursive=True)]:
+        assert time.monotonic() < deadline, "the child of the command is still running"
+        time.sleep(0.01)
 
 
 def test_a_program_that_is_not_there_is_told(behind):

@@ -17,16 +17,27 @@ import pytest
 from faults import (
     Bandwidth,
     Blackhole,
+    ColdStart,
+    CpuHog,
     Drain,
     Errors,
     Fault,
+    FileDescriptors,
+    Hang,
     Kill,
     Latency,
+    MemoryHog,
     Overload,
+    PacketLoss,
     Pause,
     Refuse,
     Reset,
     Restart,
+    Slice,
+    SlowClose,
+    StaleHealth,
+    Truncate,
+    WrongAnswer,
     at,
     during,
     every,
@@ -277,8 +288,8 @@ def test_the_same_calls_fail_as_in_a_real_server():
     fault = Errors(0.5, code="INTERNAL")
     history = day(during(0.0, 1.9, fault, on=every), servers=Servers(1), workload=Steady(rate=50, seconds=2))
     real = Conduct("server-0")
-    real.behave(behaviour([fault], seed_for("server-0", 1)))
-    told = [real.decide(o.id, 1, 0).code is not None for o in history.operations if o.due < 1.89]
+    real.behave(behaviour([fault], seed_for("server-0", 1)), 0.0)
+    told = [real.decide(o.id, 1, 0, 0.0).code is not None for o in history.operations if o.due < 1.89]
     assert [o.code == "INTERNAL" for o in history.operations if o.due < 1.89] == told
     assert history.faults[0].touched == sum(told)
 
@@ -290,6 +301,84 @@ def test_an_overloaded_server_refuses_what_is_too_much_for_it():
     )
     assert results(history) == [(0, "ok", "OK"), (1, "fail", "RESOURCE_EXHAUSTED"), (2, "ok", "OK")]
     assert attempts(history)[:2] == ["0.1 server-0 0.0000 0.0635 OK", "1.1 server-0 0.0333 0.0343 RESOURCE_EXHAUSTED"]
+
+
+def test_a_hanging_call_holds_on_until_its_caller_goes():
+    """Promise: it takes no worker, it is never answered, and the server is through with it at the deadline."""
+    history = day(at(0.0, Hang()), policy=replace(ONCE, timeout=0.3), servers=Servers(1, workers=1))
+    assert attempts(history)[0] == "0.1 server-0 0.0000 0.3000 DEADLINE_EXCEEDED lost"
+    assert work(history)[0].split()[-1] == "CANCELLED"
+    assert (history.faults[0].touched, results(history)[0][1]) == (len(history.operations), "info")
+
+
+def test_a_wrong_answer_is_no_success():
+    """Promise: status OK and the wrong greeting: nobody can know what was done, and the history says what came."""
+    history = day(at(0.0, WrongAnswer()))
+    assert {result[1:] for result in results(history)} == {("info", "WRONG_ANSWER")}
+    assert history.operations[0].detail == "the answer was 'Hello, somebody else!'"
+
+
+def test_a_cold_server_warms_up():
+    """Promise: 0.2 s longer at first, half of that after half the time, nothing at its end."""
+    history = day(at(0.0, ColdStart(0.2, lasting=2.0)), workload=Steady(rate=1, seconds=4))
+    assert [round(o.ended - o.invoked, 2) for o in history.operations] == [0.21, 0.1, 0.0, 0.0]
+    assert history.faults[0].touched == 2
+
+
+def test_a_server_without_processor_time_works_in_slices():
+    """Promise: of each tenth of a second it is stopped for four fifths; what comes meanwhile waits, and so does work."""
+    history = day(during(0.5, 2.5, CpuHog(0.8)), workload=Steady(rate=50, seconds=3), servers=Servers(1))
+    harmed = [o.ended - o.invoked for o in history.operations if 0.51 < o.due < 2.4]
+    spared = [o.ended - o.invoked for o in history.operations if o.due < 0.49 or o.due > 2.61]
+    assert max(spared) < 0.01
+    assert 0.06 < max(harmed) <= 0.09
+    assert 0.7 < sum(took > 0.01 for took in harmed) / len(harmed) < 0.9
+
+
+def test_a_server_that_can_open_nothing_more_leaves_new_clients_waiting():
+    """Promise: who is connected is served; who comes anew gets a connection and no word on it until it is healed."""
+    alone = dict(workload=Steady(rate=2, seconds=3), servers=Servers(1), policy=replace(ONCE, timeout=0.3))
+    connected = day(during(0.2, 2.8, FileDescriptors()), **alone)
+    assert {result for _, result, _ in results(connected)} == {"ok"}
+    anew = day(during(0.1, 0.2, Refuse()), during(0.15, 1.7, FileDescriptors()), **alone)
+    assert [result for _, result, _ in results(anew)] == ["ok", "info", "info", "fail", "ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "took"),
+    [
+        (Slice(10, delay=0.01, towards="client"), 0.07),  # 78 bytes in eight pieces
+        (Slice(42, delay=0.05, towards="server"), 0.05),  # 84 bytes in two pieces
+    ],
+    ids=str,
+)
+def test_sliced_bytes_are_there_when_their_last_piece_is(fault, took):
+    """Promise: a message of several pieces arrives with the last of them."""
+    history = day(during(0.5, 1.9, fault))
+    assert history.operations[1].ended - history.operations[1].invoked == pytest.approx(took + 0.003, abs=0.002)
+
+
+def test_a_truncated_connection_tears_what_it_carries():
+    """Promise: after so many bytes the reply is torn: the work was done, and the caller cannot know."""
+    history = day(during(0.5, 1.9, Truncate(40)))
+    assert attempts(history, since=1.0)[0].endswith("UNAVAILABLE lost")
+    assert history.faults[0].touched == 1
+
+
+def test_whose_end_is_heard_late_is_believed_to_be_there():
+    """Promise: a killed server's end is heard 0.4 s late: until then calls go to it and get no answer."""
+    alone = dict(workload=Steady(rate=10, seconds=2), policy=replace(ONCE, timeout=2.0), servers=Servers(1))
+    late = day(during(0.1, 1.9, SlowClose(0.4)), during(0.51, 1.5, Kill()), **alone)
+    assert [o.id for o in late.operations if any(attempt.lost for attempt in o.attempts)] == [6, 7, 8, 9]
+    at_once = day(during(0.51, 1.5, Kill()), **alone)
+    assert [o.id for o in at_once.operations if any(attempt.lost for attempt in o.attempts)] == []
+
+
+@pytest.mark.parametrize("fault", [PacketLoss(0.5), MemoryHog(1000), StaleHealth()], ids=str)
+def test_what_there_is_no_model_of_says_so(fault):
+    """Promise: such a run is unknown, with the fault and where to run it."""
+    history = day(at(0.5, fault))
+    assert history.problems == (f"the sim fleet has no model of the fault {fault}; run it with --fleet=local",)
 
 
 @pytest.mark.parametrize(("faults", "says"), [

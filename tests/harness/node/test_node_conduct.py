@@ -136,8 +136,8 @@ def test_an_attempt_is_drawn_anew_when_it_is_repeated():
 
     def drawn():
         conduct = Conduct("server-0")
-        conduct.behave(asked)
-        return [[conduct.decide(operation, sent, 0).code is None for sent in (1, 2)] for operation in range(50)]
+        conduct.behave(asked, 0.0)
+        return [[conduct.decide(operation, sent, 0, 0.0).code is None for sent in (1, 2)] for operation in range(50)]
 
     assert drawn() == drawn()
     assert [True, False] in drawn()
@@ -147,7 +147,7 @@ def test_an_attempt_is_drawn_anew_when_it_is_repeated():
 def test_rates_are_kept():
     """10,000 calls at rate 0.2, seed 7: 2000 errors, give or take 5 standard deviations."""
     conduct = Conduct("server-0")
-    conduct.behave(Behaviour(error_rate=0.2, error_code=RESOURCE_EXHAUSTED, seed=7))
+    conduct.behave(Behaviour(error_rate=0.2, error_code=RESOURCE_EXHAUSTED, seed=7), 0.0)
     for operation in range(10_000):
-        conduct.decide(operation, 1, 0)
+        conduct.decide(operation, 1, 0, 0.0)
     assert 1800 <= conduct.observed().errors <= 2200
