@@ -25,21 +25,32 @@ import stormproof.aio
 from faults import (
     Bandwidth,
     Blackhole,
+    ColdStart,
+    CpuHog,
     Drain,
     Errors,
     Fault,
+    FileDescriptors,
+    Hang,
     Injection,
     Kill,
     Latency,
+    MemoryHog,
     Named,
     Overload,
+    PacketLoss,
     Pause,
     Refuse,
     Reset,
     Restart,
+    Slice,
+    SlowClose,
     Some,
+    StaleHealth,
     Target,
     Toxic,
+    Truncate,
+    WrongAnswer,
     at,
     during,
     every,
@@ -47,6 +58,7 @@ from faults import (
     majority,
     named,
     one,
+    rolling,
     some,
 )
 from harness import (
@@ -387,7 +399,10 @@ async def an_asyncio_stream_that_survives(cart: CartAsyncStub, store: Checkpoint
 
 FAULTS: list[Fault] = [
     Latency(0.3, jitter=0.05), Bandwidth(10_000, towards="client"), Blackhole(), Reset(after=0.1), Refuse(),
-    Kill(), Drain(grace=10.0), Pause(), Restart(downtime=0.5), Errors(0.2, code="INTERNAL"), Overload(10),
+    SlowClose(0.5), Slice(100, variation=20, delay=0.001), Truncate(1000), PacketLoss(0.01, correlation=0.5),
+    Kill(), Drain(grace=10.0), Pause(), Restart(downtime=0.5), CpuHog(0.8), FileDescriptors(left=2),
+    Errors(0.2, code="INTERNAL"), Overload(10), Hang(0.1), WrongAnswer(0.1), ColdStart(0.2, lasting=5.0), StaleHealth(),
+    MemoryHog(10_000_000),
 ]  # fmt: skip
 TARGETS: list[Target] = [one, majority, every, some(2), named("server-0", "client"), Some(1), Named(("server-1",))]
 TOXIC = Toxic(type="latency", stream="downstream", attributes={"latency": 300})
@@ -395,6 +410,7 @@ TIMES: list[Injection] = [
     during(1.5, 7.5, Latency(0.3), on=one),
     at(2.0, Kill(), on=named("server-0")),
     every_so_often(2.0, Pause(), lasting=0.5, start=1.0, end=6.0, on=majority),
+    *rolling(1.0, 1.0, Restart(), count=4),
 ]
 
 BAD_DAY = Scenario(
