@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import grpc
 import msgspec
@@ -40,6 +40,9 @@ from stormproof import (
     RetryBudget,
     checkpointed,
 )
+from stormproof.core.call import Call
+from stormproof.core.ledger import Ledger
+from stormproof.core.pool import Pool
 from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded, Event, Observer
 from stormproof.shared import configuration
 from stormproof.subchannels import outcome_of
@@ -71,6 +74,10 @@ class Client:
     failover: Failover | None = field(default_factory=Failover)
     budget: RetryBudget = field(default_factory=RetryBudget)
     checkpoint_every: int | None = None
+    #: What decides for it: the library's own; in a saboteur, one of these with a defect (harness/saboteurs/).
+    POOL: ClassVar[type[Pool]] = Pool
+    CALL: ClassVar[type[Call]] = Call
+    LEDGER: ClassVar[type[Ledger]] = Ledger
 
     def __post_init__(self) -> None:
         problems = configuration(balancer=self.balancer, policy=self.policy, failover=self.failover, budget=self.budget)
@@ -82,7 +89,11 @@ class Client:
 
     def channel(self, endpoints: Sequence[Endpoint], *, seed: int, observer: Observer) -> grpc.Channel:
         """A `stormproof.Channel`."""
-        return Channel(
+
+        class Made(Channel):
+            _pool_type, _call_type = self.POOL, self.CALL
+
+        return Made(
             endpoints,
             balancer=self.balancer,
             policy=self.policy,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from stormproof.core.call import Action, Call, Cancel, Finish, Start, State
+from stormproof.core.call import Action, Cancel, Finish, Start, State
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
 from stormproof.core.policy import Policy
 from stormproof.deadline import inherited
@@ -74,7 +74,7 @@ class Run:
             metadata = checked(metadata)
         self.metadata = _with_key(metadata) if policy.idempotency_key else metadata
         key = None if channel._key_of is None else channel._key_of(request, self.metadata)
-        self.machine = Call(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
+        self.machine = channel._call_type(channel._pool, policy, inherited(timeout), resumable=resumable, key=key)
         self.stream: Any = None  # the client stream (a Replay), if there is one
         self.problem: BaseException | None = None  # of the caller's own side, which ended the call
         self.tried: tuple[Tried, ...] = ()

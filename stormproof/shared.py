@@ -10,7 +10,7 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 
@@ -19,6 +19,7 @@ from stormproof.core.balancers import Balancer, LeastRequest
 from stormproof.core.balancers.base import Keyed
 from stormproof.core.breaker import State
 from stormproof.core.budget import RetryBudget
+from stormproof.core.call import Call
 from stormproof.core.check import complain, instance
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.failover import Failover
@@ -55,6 +56,9 @@ class Shared:
     _open: Callable[..., Any]  # of an address and the transport's arguments
     _close_subchannel: Callable[[Any], None]
     _check_health: Callable[[HealthCheck, random.Random], Any]  # begins it
+    # What decides; harness.saboteurs plants defects here.
+    _pool_type: ClassVar[type[Pool]] = Pool
+    _call_type: ClassVar[type[Call]] = Call
 
     def __init__(
         self,
@@ -102,7 +106,7 @@ class Shared:
         self._resolution: Resolution | None = None
         self._known = bool(fixed)  # whether calls need not wait for the resolver's first answer
         self._waiters: list[Callable[[], None]] = []
-        self._pool = Pool(
+        self._pool = self._pool_type(
             fixed,
             balancer=balancer,
             failover=failover,

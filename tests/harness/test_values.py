@@ -34,8 +34,8 @@ def test_a_scenario_survives_json(scenario):
 def test_json_names_classes_as_people_write_them():
     """What stormproof ships is named shortly; anybody else's class by module and name."""
     assert to_json(Latency(0.3, jitter=0.05)) == {"type": "Latency", "delay": 0.3, "jitter": 0.05, "towards": "client"}
-    assert to_json(Client(balancer=AlwaysFirst()))["balancer"] == {"type": "harness.saboteurs:AlwaysFirst"}
-    assert from_json({"type": "harness.saboteurs:AlwaysFirst"}) == AlwaysFirst()
+    assert to_json(Client(balancer=AlwaysFirst()))["balancer"] == {"type": "harness.saboteurs.turns:AlwaysFirst"}
+    assert from_json({"type": "harness.saboteurs.turns:AlwaysFirst"}) == AlwaysFirst()
 
 
 @pytest.mark.parametrize(

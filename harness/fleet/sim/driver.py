@@ -28,7 +28,6 @@ from stormproof.core.call import Action, Call, Finish, Start, State
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.ledger import Mark
 from stormproof.core.outcome import OK, Code, Evidence, Outcome
-from stormproof.core.pool import Pool
 
 TOO_LATE = Outcome(Code.DEADLINE_EXCEEDED, Evidence.LOST, "Deadline Exceeded")
 CANCELLED = Outcome(Code.CANCELLED, Evidence.LOST, "Locally cancelled by application!")
@@ -168,7 +167,8 @@ class Driver:
         self._fuses: deque[Attempt] = deque()  # attempts by their deadlines, but for those that break this order
         self._policy = config.policy
         self._keyed = config.balancer if isinstance(config.balancer, Keyed) else None
-        self._pool = Pool(
+        self._call_type = config.CALL
+        self._pool = config.POOL(
             [Endpoint(f"{server.name}:1", weight=server.weight, priority=server.priority) for server in known],
             balancer=config.balancer,
             failover=config.failover,
@@ -187,7 +187,7 @@ class Driver:
             call.ended, call.detail = now, NO_CHANNEL
             then(call)
             return
-        call.machine = Call(self._pool, self._policy, key=self._key(call, mark) if self._keyed else None)
+        call.machine = self._call_type(self._pool, self._policy, key=self._key(call, mark) if self._keyed else None)
         self._perform(call, call.machine.begin(now))
 
     def ended(self, attempt: Attempt, outcome: Outcome) -> None:

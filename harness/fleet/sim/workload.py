@@ -94,7 +94,9 @@ class Client:
         every: int | None = self._client.checkpoint_every
         if every is None:
             return None
-        return Ledger(self._kept or Progress(done=0, begun=0), name=f"batch-{self._plan.seed}", every=every)
+        kept = self._kept or Progress(done=0, begun=0)
+        ledger: Ledger = self._client.LEDGER(kept, name=f"batch-{self._plan.seed}", every=every)
+        return ledger
 
     # What is done to it, in steps: each gives the seconds until the next one.
 
