@@ -15,10 +15,14 @@ if TYPE_CHECKING:
         AvoidsFaulty,
         EvenShare,
         Fast,
+        HealthyShare,
         NoRetryStorm,
         NothingLost,
         Recovers,
         Resumes,
+        RetriesElsewhere,
+        SpreadsRetries,
+        StopsWork,
         WeightedShare,
         WithinDeadline,
     )
@@ -41,5 +45,5 @@ __all__ = [
     "Scenario", "Servers", "Client", "GrpcClient",
     "Poisson", "Steady", "Closed", "Batch", "Normal", "LogNormal", "Pareto", "Trace",
     "Available", "Fast", "WithinDeadline", "EvenShare", "WeightedShare", "NoRetryStorm", "AtMostOnce", "NothingLost",
-    "Recovers", "AvoidsFaulty", "Resumes",
+    "Recovers", "AvoidsFaulty", "Resumes", "HealthyShare", "RetriesElsewhere", "SpreadsRetries", "StopsWork",
 ]  # fmt: skip

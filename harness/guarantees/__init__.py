@@ -10,20 +10,24 @@ from harness.guarantees.base import ALPHA, Guarantee, Promise, Verdict, Word, ov
 from harness.guarantees.check import check_all
 from harness.guarantees.even_share import EvenShare
 from harness.guarantees.fast import Fast
+from harness.guarantees.healthy_share import HealthyShare
 from harness.guarantees.no_retry_storm import NoRetryStorm
 from harness.guarantees.nothing_lost import NothingLost
 from harness.guarantees.recovers import Recovers
 from harness.guarantees.resumes import Resumes
+from harness.guarantees.retries_elsewhere import RetriesElsewhere
+from harness.guarantees.spreads_retries import SpreadsRetries
+from harness.guarantees.stops_work import StopsWork
 from harness.guarantees.weighted_share import WeightedShare
 from harness.guarantees.within_deadline import WithinDeadline
 
 GUARANTEES: tuple[type[Promise], ...] = (
     Available, Fast, WithinDeadline, EvenShare, WeightedShare, NoRetryStorm, AtMostOnce, NothingLost,
-    Recovers, AvoidsFaulty, Resumes,
+    Recovers, AvoidsFaulty, Resumes, HealthyShare, RetriesElsewhere, SpreadsRetries, StopsWork,
 )  # fmt: skip
 
 __all__ = [
     "ALPHA", "GUARANTEES", "Guarantee", "Promise", "Verdict", "Word", "check_all", "overall",
-    "AtMostOnce", "Available", "AvoidsFaulty", "EvenShare", "Fast", "NoRetryStorm", "NothingLost", "Recovers",
-    "Resumes", "WeightedShare", "WithinDeadline",
+    "AtMostOnce", "Available", "AvoidsFaulty", "EvenShare", "Fast", "HealthyShare", "NoRetryStorm",
+    "NothingLost", "Recovers", "Resumes", "RetriesElsewhere", "SpreadsRetries", "StopsWork", "WeightedShare", "WithinDeadline",
 ]  # fmt: skip

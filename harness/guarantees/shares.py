@@ -28,16 +28,23 @@ def judged(history: History, due: Mapping[str, float], width: float, grace: floa
     quiet = {o.id for o in history.operations if not any(start <= o.due < end + grace for start, end in spans)}
     seen = Counter(t.server for t in evidence.first_tries(history) if t.operation in quiet)
     counts = {name: seen[name] for name in due}
-    total = sum(counts.values())
-    if not total:
+    if not sum(counts.values()):
         return unjudged(f"no first attempt of a call that was due {_quiet(grace)}")
-    words = _words(counts, due, width)
+    return found(counts, due, width, _quiet(grace))
+
+
+def found(
+    counts: Mapping[str, int], due: Mapping[str, float], width: float, when: str, alpha: float = ALPHA
+) -> Finding:
+    """What `counts`, of which there are some, tell of the shares that are `due`; `when` says of which time they are."""
+    total = sum(counts.values())
+    words = _words(counts, due, width, alpha)
     word = overall(list(words.values()))
     far = sorted(due, key=lambda name: _off(counts[name], total * due[name]), reverse=True)
     measured = f"{_share(far[0], counts, due)}, of {total} calls, furthest from its due"
     why: list[str] = []
     if word == "broken":
-        why = [*_why(counts, due, far), _quiet(grace)]
+        why = [*_why(counts, due, far), when]
     elif word == "unknown":
         why = [_doubt(counts, due, far[0])]
     return Finding(word=word, measured=measured, why=tuple(why))
@@ -50,15 +57,15 @@ def _off(count: int, due: float) -> float:
     return math.inf if count else 0.0
 
 
-def _words(counts: Mapping[str, int], due: Mapping[str, float], width: float) -> dict[str, Word]:
-    """One word for all servers together (under ""), or one for each."""
+def _words(counts: Mapping[str, int], due: Mapping[str, float], width: float, alpha: float) -> dict[str, Word]:
+    """One word for all servers together (under "", at ALPHA), or one for each, which err at `alpha` together."""
     if not width:
         return {"": fits(list(counts.values()), list(due.values()))}
-    total, alpha = sum(counts.values()), ALPHA / len(due)
+    total, alpha = sum(counts.values()), alpha / len(due)
     words: dict[str, Word] = {}
     for name, share in due.items():
         low, high = share * (1 - width), min(1.0, share * (1 + width))
-        empty = counts[name] == 0 and missing(total, share, len(due))
+        empty = counts[name] == 0 and missing(total, share, alpha)
         words[name] = "broken" if empty else _word(counts[name], total, low, high, alpha)
     return words
 

@@ -84,9 +84,9 @@ def within(count: int, n: int, low: float, high: float, alpha: float = ALPHA) ->
     return "held" if inside and n * (low + high) / 2 >= EXPECTED else "unknown"
 
 
-def missing(n: int, share: float, cells: int = 1) -> bool:
-    """Whether chance does not explain that a cell due `share` of `n` has none, as one of so many `cells`."""
-    return 0 < share < 1 and (1 - share) ** n < ALPHA / cells
+def missing(n: int, share: float, alpha: float = ALPHA) -> bool:
+    """Whether chance does not explain, at `alpha`, that a cell due `share` of `n` has none."""
+    return 0 < share < 1 and (1 - share) ** n < alpha
 
 
 def chi_square(counts: Sequence[int], shares: Sequence[float]) -> float:
@@ -111,7 +111,7 @@ def fits(counts: Sequence[int], shares: Sequence[float]) -> Word:
     if any(count and not share for count, share in zip(counts, shares, strict=True)):
         return "broken"
     due = [(count, share) for count, share in zip(counts, shares, strict=True) if share]
-    if any(count == 0 and missing(n, share, len(due)) for count, share in due):
+    if any(count == 0 and missing(n, share, ALPHA / len(due)) for count, share in due):
         return "broken"
     if min(n * share for _, share in due) < EXPECTED:
         return "unknown"

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.guarantees.statistics import (
+    ALPHA,
     at_most,
     chance,
     chi_square,
@@ -133,7 +134,7 @@ def test_an_empty_cell_is_found_as_soon_as_chance_does_not_explain_it():
     """Of five servers: not after 69 calls (chance leaves one of five empty), but after 70."""
     assert fits([17, 17, 17, 18, 0], [0.2] * 5) == "unknown"
     assert fits([17, 17, 18, 18, 0], [0.2] * 5) == "broken"
-    assert [missing(n, 0.2, 5) for n in (69, 70)] == [False, True]
+    assert [missing(n, 0.2, ALPHA / 5) for n in (69, 70)] == [False, True]
 
 
 def test_a_cell_that_is_due_nothing_must_get_nothing():
