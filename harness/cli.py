@@ -1,4 +1,4 @@
-"""The command line: `stormproof run`, `list`, `replay` and `toxiproxy`.
+"""The command line: `stormproof run`, `list`, `replay`, `selftest` and `toxiproxy`.
 
 Exit status: 0 every guarantee held, 1 one was broken, 2 one could not be judged or the run could not be made.
 """
@@ -77,6 +77,23 @@ def list_(
     found = _Collected()
     status = pytest.main([*_QUIET, "-o", "addopts=", "--collect-only", *map(str, suites)], plugins=[found])
     raise typer.Exit(found.tell(_console(), int(status)))
+
+
+@app.command()
+def selftest(
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="With how many seeds each one runs.")] = 20,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this saboteur; may be repeated.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="Processes that run at once.")] = 2,
+) -> None:
+    """Prove the guarantees themselves: each must find the clients with its planted defect, and pass their clean twins."""
+    from harness.selftest import chosen, show
+
+    try:
+        saboteurs = chosen(only or ())
+    except ValueError as error:
+        print(f"stormproof: {error}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN) from error
+    raise typer.Exit(HELD if show(_console(), saboteurs, seeds, jobs) else BROKEN)
 
 
 @toxiproxy.command()

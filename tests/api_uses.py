@@ -71,6 +71,7 @@ from harness import (
     EvenShare,
     Fast,
     GrpcClient,
+    HealthyShare,
     LogNormal,
     NoRetryStorm,
     Normal,
@@ -79,9 +80,12 @@ from harness import (
     Poisson,
     Recovers,
     Resumes,
+    RetriesElsewhere,
     Scenario,
     Servers,
+    SpreadsRetries,
     Steady,
+    StopsWork,
     Trace,
     WeightedShare,
     WithinDeadline,
@@ -421,6 +425,7 @@ BAD_DAY = Scenario(
     guarantees=[
         Available(0.99), Fast(p90=0.05, grace=1.0), WithinDeadline(1.0), EvenShare(), WeightedShare(), AtMostOnce(),
         NoRetryStorm(attempts_per_call=1.2), NothingLost(), Recovers(within=2.0), AvoidsFaulty(within=1.0), Resumes(every=10),
+        HealthyShare(within=0.3), RetriesElsewhere(), SpreadsRetries(window=0.002), StopsWork(within=0.2),
     ],
 )  # fmt: skip
 OTHER_DAYS = [

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from faults import Fault
+from harness.client import Client
 from harness.fleet import local_client
 from harness.fleet.base import Watcher
 from harness.fleet.deployment import Deployment
@@ -33,6 +34,7 @@ from harness.proxy.errors import ToxiproxyError
 from harness.proxy.find import Found, address, command, find
 from harness.scenario import Plan, Scenario, Servers
 from harness.workload import Batch
+from stormproof.core.ledger import Ledger
 
 #: Modules that every forked process needs; the keeper imports them once.
 PRELOAD = ("harness.node.server", "harness.client", "harness.values")
@@ -118,7 +120,7 @@ class LocalFleet:
             items=scenario.workload.items if isinstance(scenario.workload, Batch) else None,
         )  # fmt: skip
         problems = {reason for p in plan.faults if (reason := self.cannot(p.fault, scenario.servers))}
-        problems |= set(_client_faults(scenario, plan))
+        problems |= set(_client_problems(scenario, plan))
         if problems:
             return replace(empty, problems=tuple(sorted(problems)))
         with self.deploy(scenario.servers, seed=plan.seed) as deployment:
@@ -147,7 +149,10 @@ class LocalFleet:
         return fate + " / ".join(lines or ["no output"])
 
 
-def _client_faults(scenario: Scenario, plan: Plan) -> Iterator[str]:
+def _client_problems(scenario: Scenario, plan: Plan) -> Iterator[str]:
+    if isinstance(scenario.client, Client) and scenario.client.LEDGER is not Ledger:
+        name = type(scenario.client).__name__
+        yield f"{name} has a ledger of its own, which only virtual time can use; run it with --fleet=sim"
     for planned in plan.faults:
         if planned.on == "client" and (reason := local_client.cannot(planned.fault)):
             yield reason

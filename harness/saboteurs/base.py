@@ -12,6 +12,7 @@ from typing import TypeVar
 from faults.base import check
 from harness.client import AnyClient, Client
 from harness.guarantees.base import Promise
+from harness.saboteurs.published import PUBLISHED
 from harness.scenario import Scenario
 
 Kind = TypeVar("Kind", bound=Client)
@@ -26,7 +27,7 @@ class Saboteur:
     day       the scenario, with the clean twin; it holds every guarantee of it.
     client    the clean twin's client with the defect.
     found_by  the guarantee of the day that must be broken.
-    published numbers of docs/mistakes.md for which it stands: what others did wrong, and published.
+    published numbers in published.py for which it stands: what others did wrong, and published.
     """
 
     name: str
@@ -42,6 +43,9 @@ class Saboteur:
             problems.append(f"found_by must be a guarantee of its day; got {self.found_by.__name__}")
         if self.client == self.day.client:
             problems.append(f"client must differ from the clean twin; got {self.client!r}")
+        unknown = [number for number in self.published if number not in PUBLISHED]
+        if unknown:
+            problems.append(f"published must be numbers of PUBLISHED; got {unknown}")
         check(self, problems)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from faults import Blackhole, Errors, Overload, during, every, one
@@ -58,6 +59,10 @@ TRIGGERED = Scenario(
     workload=Poisson(rate=500, seconds=6),
     faults=[during(1, 2, Overload(0, delay=0.2), on=every)],
     guarantees=[Recovers(within=2.0)],
+)
+#: The same, for a client that gives a call up only when it is over.
+TRIGGERED_PATIENT = replace(
+    TRIGGERED, client=lacking(TRIGGERED.client, policy=Policy(timeout=0.6, idempotent=True, retry=Retry(attempts=4)))
 )
 
 
@@ -164,8 +169,8 @@ PLANTED = (
     Saboteur(
         name="deadline-not-sent",
         defect="keeps the deadline to itself: no server hears of it",
-        day=SILENT,
-        client=planted(KeepsDeadlineToItself, SILENT.client),
+        day=SLOW,
+        client=planted(KeepsDeadlineToItself, SLOW.client),
         found_by=WithinDeadline,
         published=(6,),
     ),
@@ -195,9 +200,9 @@ PLANTED = (
     ),
     Saboteur(
         name="work-keeps-the-queue-full",
-        defect="calls again while the servers still work for calls that it has given up, and so they stay busy for ever",
-        day=TRIGGERED,
-        client=planted(LeavesWorkBehind, TRIGGERED.client),
+        defect="lets the servers work on for calls that it has given up: they never get to those that somebody waits for",
+        day=TRIGGERED_PATIENT,
+        client=planted(LeavesWorkBehind, TRIGGERED_PATIENT.client),
         found_by=Recovers,
         published=(17, 18),
     ),

@@ -96,12 +96,12 @@ class Exact(Backoff):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakesAllForHarmless(Policy):
-    """Repeats whatever failed with one of these codes, though it may have been done."""
+    """Repeats whatever failed with UNAVAILABLE, and with `timeouts` what timed out, though it may have been done."""
 
-    codes: frozenset[Code] = frozenset({Code.UNAVAILABLE})
+    timeouts: bool = False
 
     def may_repeat(self, outcome: Outcome) -> bool:
-        return outcome.code in self.codes
+        return outcome.code is Code.UNAVAILABLE or (self.timeouts and outcome.code is Code.DEADLINE_EXCEEDED)
 
 
 class _Forgetful(Pool):
@@ -147,11 +147,13 @@ class TakesUnknownForDone(Client):
     CALL: ClassVar[type[Call]] = _Hopeful
 
 
-def _harmless(client: AnyClient, codes: frozenset[Code]) -> Client:
-    """`client` with a policy that repeats whatever failed with one of these codes."""
+def _harmless(client: AnyClient, *, timeouts: bool = False) -> Client:
+    """`client` with a policy that takes for harmless what is not."""
     assert isinstance(client, Client)
     was = client.policy
-    wrong = TakesAllForHarmless(timeout=was.timeout, attempt_timeout=was.attempt_timeout, retry=was.retry, codes=codes)
+    wrong = TakesAllForHarmless(
+        timeout=was.timeout, attempt_timeout=was.attempt_timeout, retry=was.retry, timeouts=timeouts
+    )
     return lacking(client, policy=wrong)
 
 
@@ -219,7 +221,7 @@ PLANTED = (
         name="retries-what-is-not-idempotent",
         defect="takes every UNAVAILABLE for a call that was not done",
         day=TORN_AWAY,
-        client=_harmless(TORN_AWAY.client, frozenset({Code.UNAVAILABLE})),
+        client=_harmless(TORN_AWAY.client),
         found_by=AtMostOnce,
         published=(4, 23),
     ),
@@ -227,7 +229,7 @@ PLANTED = (
         name="retries-after-commit",
         defect="takes a call that timed out for one that was not done, though the server had committed it",
         day=UNHEARD,
-        client=_harmless(UNHEARD.client, frozenset({Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})),
+        client=_harmless(UNHEARD.client, timeouts=True),
         found_by=AtMostOnce,
         published=(4, 5),
     ),

@@ -17,10 +17,14 @@ from harness.guarantees import (
     EvenShare,
     Fast,
     Guarantee,
+    HealthyShare,
     NoRetryStorm,
     NothingLost,
     Recovers,
     Resumes,
+    RetriesElsewhere,
+    SpreadsRetries,
+    StopsWork,
     Verdict,
     WeightedShare,
     WithinDeadline,
@@ -39,6 +43,10 @@ ALL: list[Guarantee] = [
     Recovers(within=2.0, share=0.25),
     AvoidsFaulty(within=1.0, share=0.0001),
     Resumes(every=10),
+    HealthyShare(),
+    RetriesElsewhere(),
+    SpreadsRetries(),
+    StopsWork(within=0.2),
 ]
 
 
@@ -56,6 +64,10 @@ def test_a_guarantee_is_spelled_as_one_would_write_it():
         "Recovers(within=2.0, share=0.250)",
         "AvoidsFaulty(within=1.0, share=0.0001)",
         "Resumes(every=10)",
+        "HealthyShare()",
+        "RetriesElsewhere()",
+        "SpreadsRetries()",
+        "StopsWork(within=0.200)",
     ]
 
 
@@ -72,10 +84,12 @@ def test_every_guarantee_is_a_value_with_its_statistics_stated():
 
 
 def test_a_clean_run_is_judged():
-    """One verdict for each, in their order; nothing to recover from, to avoid or to resume in it."""
+    """One verdict for each, in their order; nothing to recover from, to avoid, to resume or to retry in it."""
     verdicts = check_all(history(steady(2000)), ALL)
     assert [verdict.guarantee for verdict in verdicts] == [str(guarantee) for guarantee in ALL]
-    assert [verdict.verdict for verdict in verdicts] == ["held"] * 8 + ["unknown"] * 3
+    assert [verdict.verdict for verdict in verdicts] == ["held"] * 8 + ["unknown"] * 3 + ["held"] + ["unknown"] * 2 + [
+        "held"
+    ]
 
 
 @pytest.mark.parametrize(
