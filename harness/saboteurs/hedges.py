@@ -59,7 +59,7 @@ BUSY = Scenario(
         policy=Policy(timeout=1.0, hedge=Hedge(after=0.012)),
         budget=RetryBudget(ratio=1.0, per_second=100.0),
     ),
-    workload=Poisson(rate=440, seconds=5),
+    workload=Poisson(rate=480, seconds=5),
     guarantees=[HealthyShare(), Available(0.99)],
 )
 

@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
+from typer.testing import CliRunner
 
 from harness import Poisson
+from harness.cli import app
 from harness.fleet.local import LocalFleet
 from harness.guarantees import GUARANTEES, Fast
 from harness.runner import run
@@ -17,7 +18,7 @@ from harness.saboteurs import SABOTEURS, planted
 from harness.saboteurs.page import PAGE, start
 from harness.saboteurs.published import ELSEWHERE, PUBLISHED
 from harness.saboteurs.retries import NOISE, GoesBack
-from harness.selftest import chosen, rows, show, summary, trials
+from harness.selftest import Row, Trial, chosen, rows, summary, trials
 from harness.values import from_json, to_json
 
 NAMES = [saboteur.name for saboteur in SABOTEURS]
@@ -87,27 +88,55 @@ def test_an_unknown_name_lists_the_near_ones():
         chosen(["xyzzy"])
 
 
+def harmless():
+    """A saboteur without a defect: its client has another timeout than its twin, and is as good."""
+    (one,) = chosen(["retries-never"])
+    return replace(one, client=replace(one.day.client, policy=replace(one.day.client.policy, timeout=1.5)))
+
+
 def test_who_is_not_found_or_blamed_without_a_defect_is_told():
     """A client that is as good as its twin, and a twin that cannot keep what its day promises."""
-    one = chosen(["retries-never"])[0]
-    harmless = replace(one, client=replace(one.day.client, policy=replace(one.day.client.policy, timeout=1.5)))
-    strict = replace(one, day=replace(one.day, guarantees=[*one.day.guarantees, Fast(max=0.001)]))
-    with Console(width=200, record=True, quiet=True) as console:
-        assert not show(console, [harmless], seeds=2, jobs=1)
-        assert not show(console, [strict], seeds=1, jobs=1)
-    missed, blamed = (
-        rows([harmless], list(trials([harmless], [1], jobs=1)))[0],
-        rows([strict], list(trials([strict], [1], jobs=1)))[0],
-    )
-    assert list(missed.problems()) == [
-        f"retries-never, seed 1: Available is held: {missed.trials[0].measured}",
-    ]
-    assert [line.partition(": Fast")[0] for line in blamed.problems()] == [
-        "retries-never, seed 1: its clean twin did not hold",
-    ]
+    (one,) = chosen(["retries-never"])
+    strict = replace(one, name="strict", day=replace(one.day, guarantees=[*one.day.guarantees, Fast(max=0.001)]))
+    both = [harmless(), strict]
+    missed, blamed = rows(both, list(trials(both, [1], jobs=1)))
+    assert list(missed.problems()) == [f"retries-never, seed 1: Available is held: {missed.measured}"]
+    (told,) = blamed.problems()
+    assert told.startswith("strict, seed 1: its clean twin did not hold: Fast(max=0.001)  broken: max was 0.")
     assert summary([missed, blamed], 1) == (
         "✗ 1 of 2 saboteurs found with 1 of 1 seeds, 1 of 2 clean twins held with 1 of 1"
     )
+
+
+def test_what_cannot_be_told_is_neither_found_nor_held():
+    """A verdict of unknown, as of a run that came to nothing, counts against the self-test."""
+    trial = Trial(name="retries-never", seed=1, verdict="unknown", measured="", twin="unknown", complaint="")
+    row = Row(saboteur=harmless(), trials=(trial,))
+    assert (row.found, row.held, row.good) == (0, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--only=always-the-first", "--only=checkpoint-torn"], 0, "✓ 2 of 2 saboteurs found with 1 of 1 seeds"),
+        (["--only=nobody"], 2, "there is no saboteur 'nobody'; near are "),
+        (["--seeds=0"], 2, "0 is not in the range 1<=x<=1000|greater than or equal to 1"),
+        (["--seeds=1001"], 2, "1001 is not in the range 1<=x<=1000|less than or equal to 1000"),
+    ],
+)
+def test_the_command_ends_with_a_status_and_says_why(arguments, status, says):
+    """0: all found, and nobody blamed; 2: what was asked for makes no sense, and why."""
+    done = CliRunner().invoke(app, ["selftest", "--jobs=1", "--seeds=1", *arguments])
+    assert done.exit_code == status, done.output
+    assert re.search(says, done.output)
+
+
+def test_a_saboteur_that_is_missed_ends_the_command_with_1(monkeypatch):
+    """And the seed is named, and what the guarantee measured."""
+    monkeypatch.setattr("harness.selftest.chosen", lambda _: (harmless(),))
+    done = CliRunner().invoke(app, ["selftest", "--jobs=1", "--seeds=1"])
+    assert done.exit_code == 1, done.output
+    assert "✗ retries-never, seed 1: Available is held: " in done.output
 
 
 def test_several_processes_tell_the_same():

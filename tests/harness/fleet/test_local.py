@@ -268,6 +268,12 @@ def test_a_client_that_is_killed_goes_on_where_it_was(fleet):
     assert history.seconds == max(operation.ended for operation in history.operations if operation.ended is not None)
 
 
+class Forgetful(Client):
+    """A client with a part of its own that the local fleet has no place for."""
+
+    LEDGER = type("Ledger", (Client.LEDGER,), {})
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -282,6 +288,10 @@ def test_a_client_that_is_killed_goes_on_where_it_was(fleet):
         (
             {"faults": [at(0.1, Kill(), on=named("client"))]},
             "Kill() on the client needs a Batch, the only workload that can be taken up again",
+        ),
+        (
+            {"client": Forgetful(checkpoint_every=10), "workload": MINUTE},
+            "Forgetful has a ledger of its own, which only virtual time can use; run it with --fleet=sim",
         ),
         (
             {"faults": [at(0.1, Errors(0.5))], "servers": Servers(1, command=("my-server", "{port}"))},
