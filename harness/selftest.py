@@ -7,6 +7,7 @@ twin holds if every guarantee of the day does. Only both together say that a gua
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from harness.fleet.keeper_child import die_with
 from harness.fleet.sim.fleet import SimFleet
 from harness.guarantees.base import Verdict, Word
 from harness.runner import Result, run
@@ -98,7 +100,8 @@ def trials(saboteurs: Sequence[Saboteur], seeds: Sequence[int], *, jobs: int) ->
             yield from tried(group, seed)
         return
     # Not forked: gRPC, which the harness imports, does not survive that for sure.
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=die_with, initargs=(os.getpid(),)) as pool:
         try:
             for done in as_completed([pool.submit(tried, group, seed) for group, seed in tasks]):
                 yield from done.result()

@@ -57,7 +57,7 @@ def _settle(order: Start, *, keeper: int, tell: int, foreign: Iterable[int]) -> 
     os.dup2(tell, TELL_FD, inheritable=False)  # in the keeper this is the way to the harness
     for descriptor in (tell, *foreign):
         os.close(descriptor)
-    _die_with(keeper)
+    die_with(keeper)
     _reset_signals()
     for path, flags, target in (
         (os.devnull, os.O_RDONLY, 0),
@@ -71,11 +71,14 @@ def _settle(order: Start, *, keeper: int, tell: int, foreign: Iterable[int]) -> 
         os.chdir(order.cwd)
 
 
-def _die_with(keeper: int) -> None:
-    """The signal comes when the thread that forked ends; the keeper has but one. It may be dead already."""
+def die_with(parent: int) -> None:
+    """This process ends with `parent`, which forked it: with the thread that did, the only one of a keeper.
+
+    It may be dead already.
+    """
     if _PRCTL is not None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != keeper:
+    if os.getppid() != parent:
         os._exit(1)
 
 

@@ -252,6 +252,27 @@ def gone(family: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
 
 
+def test_sigkill_leaves_no_worker_of_a_selftest(tmp_path):
+    """Workers wait for work in a pipe that they hold open themselves: they must not wait for a dead parent's."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    selftest = subprocess.Popen(
+        [*COMMAND, "selftest", "--jobs=2"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
+    )
+    try:
+        family = until(lambda: workers(selftest.pid), "two workers that have begun", 60.0)
+    finally:
+        selftest.kill()
+        selftest.wait()
+    until(lambda: gone(family), "both workers to be gone", 5.0)
+
+
+def workers(pid: int) -> list[psutil.Process]:
+    """The two processes that run saboteurs, once they have used some processor time."""
+    family = psutil.Process(pid).children()
+    busy = [child for child in family if "spawn_main" in " ".join(child.cmdline()) and child.cpu_times().user > 0.5]
+    return busy if len(busy) == 2 else []
+
+
 def test_sigkill_leaves_no_process_after_two_seconds(tmp_path):
     """SIGKILL to the harness in the middle of a run: keeper, Toxiproxy, servers and client are gone within 2 s."""
     harness, family = started(tmp_path)
