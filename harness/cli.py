@@ -93,7 +93,13 @@ def selftest(
     except ValueError as error:
         print(f"stormproof: {error}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from error
-    raise typer.Exit(HELD if show(_console(), saboteurs, seeds, jobs) else BROKEN)
+    try:
+        good = show(_console(), saboteurs, seeds, jobs)
+    except (Exception, KeyboardInterrupt) as error:  # of whatever it was made: nothing was proved, and nothing refuted
+        reason = "stopped by a signal" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        print(f"stormproof: the self-test could not be run to its end: {reason}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN) from error
+    raise typer.Exit(HELD if good else BROKEN)
 
 
 @toxiproxy.command()

@@ -139,6 +139,22 @@ def test_a_saboteur_that_is_missed_ends_the_command_with_1(monkeypatch):
     assert "✗ retries-never, seed 1: Available is held: " in done.output
 
 
+@pytest.mark.parametrize(
+    ("raised", "says"),
+    [(OSError("no more processes"), "OSError: no more processes"), (KeyboardInterrupt(), "a signal")],
+)
+def test_a_self_test_that_cannot_run_to_its_end_ends_with_2(monkeypatch, raised, says):
+    """It has proved nothing, and refuted nothing."""
+
+    def fails(*_):
+        raise raised
+
+    monkeypatch.setattr("harness.selftest.tried", fails)
+    done = CliRunner().invoke(app, ["selftest", "--jobs=1", "--seeds=1"])
+    assert done.exit_code == 2
+    assert re.search(f"could not be run to its end: .*{says}", done.output)
+
+
 def test_several_processes_tell_the_same():
     """`jobs=2`: the same trials, whatever their order."""
     some = chosen(["always-the-first", "checkpoint-torn"])
