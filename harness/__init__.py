@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.client import Client, GrpcClient
+    from harness.greetings import GREETINGS
     from harness.guarantees import (
         AtMostOnce,
         Available,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     )
     from harness.scenario import Scenario, Servers
     from harness.service_time import LogNormal, Normal, Pareto, Trace
-    from harness.workload import Batch, Closed, Poisson, Steady
+    from harness.workload import Batch, Closed, Poisson, Steady, Streams
 else:
 
     def __getattr__(name):
@@ -39,11 +40,14 @@ else:
 
 
 #: Where the names are defined: see above, for type checkers.
-_HOMES = ("harness.client", "harness.guarantees", "harness.scenario", "harness.service_time", "harness.workload")
+_HOMES = (
+    "harness.client", "harness.greetings", "harness.guarantees", "harness.scenario", "harness.service_time",
+    "harness.workload",
+)  # fmt: skip
 
 __all__ = [
     "Scenario", "Servers", "Client", "GrpcClient",
-    "Poisson", "Steady", "Closed", "Batch", "Normal", "LogNormal", "Pareto", "Trace",
+    "Poisson", "Steady", "Closed", "Batch", "Streams", "GREETINGS", "Normal", "LogNormal", "Pareto", "Trace",
     "Available", "Fast", "WithinDeadline", "EvenShare", "WeightedShare", "NoRetryStorm", "AtMostOnce", "NothingLost",
     "Recovers", "AvoidsFaulty", "Resumes", "HealthyShare", "RetriesElsewhere", "SpreadsRetries", "StopsWork",
 ]  # fmt: skip

@@ -16,16 +16,19 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import grpc
 import msgspec
 
 from faults.base import bounded, check, whole
-from harness.history import Attempt, Operation
+from harness.client_streams import Durable, WrongAnswer, read, still_due
+from harness.history import Attempt, Operation, Piece, pieces
 from harness.lines import cut_torn_tail, whole_lines
-from harness.workload import Batch, Closed
+from harness.workload import Batch, Closed, Streams
 from stormproof import (
     Balancer,
     CallError,
@@ -47,7 +50,7 @@ from stormproof.observer import AttemptBegan, AttemptEnded, CallBegan, CallEnded
 from stormproof.shared import configuration
 from stormproof.subchannels import outcome_of
 
-METHOD = "/hello.Hello/SayHello"
+METHOD, STREAM_METHOD = "/hello.Hello/SayHello", "/hello.Hello/SayHelloToEach"
 CALL, ITEM, REPEAT = "stormproof-call", "stormproof-item", "stormproof-repeat"
 #: Operations of the n-th start of a client's process are numbered from n * GENERATION on.
 GENERATION = 1_000_000_000
@@ -67,7 +70,9 @@ class AnyClient(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """Our own channel, with these policies. `checkpoint_every` None: a batch that is broken off starts from its beginning."""
+    """Our own channel, with these policies. `policy` is that of the methods which are called, so of a stream, too, its
+    `timeout` is for the whole. `checkpoint_every` None: a batch, or streams, that are broken off start from the beginning.
+    """
 
     balancer: Balancer = field(default_factory=LeastRequest)
     policy: Policy = field(default_factory=Policy)
@@ -97,6 +102,7 @@ class Client:
             endpoints,
             balancer=self.balancer,
             policy=self.policy,
+            methods={STREAM_METHOD: replace(self.policy)},  # a channel-wide timeout is none of a stream
             failover=self.failover,
             budget=self.budget,
             observer=observer,
@@ -170,6 +176,8 @@ def run(
             _batch(calls, work, getattr(caller, "checkpoint_every", None), store, seed)
         elif isinstance(work, Closed):
             _closed(calls, work, patience)
+        elif isinstance(work, Streams):
+            _streams(calls, work, arrivals, patience, caller, store, seed)
         else:
             _open(calls, arrivals, patience)
     os.write(ready_fd, f"{DONE}\n".encode())
@@ -205,6 +213,11 @@ class Recorder:
         line = self._encode(record) + b"\n"
         if os.write(self._file, line) != len(line):
             raise OSError("the disk is full: a record of the journal was cut short")
+
+    def heard(self, operation: int, message: int, repeat: bool) -> None:
+        """A message of an answer stream has reached its caller."""
+        line: dict[str, Any] = {"e": "heard", "id": operation, "m": message}
+        self.write({**line, "repeat": True} if repeat else line)
 
     def observed(self, event: Event) -> None:
         """The channel's observer: attempts, joined to operations by the call's metadata."""
@@ -253,9 +266,9 @@ class Calls:
     def __init__(self, channel: grpc.Channel, recorder: Recorder, timeout: float | None) -> None:
         from harness.wire import HelloRequest, HelloStub
 
-        self._stub = HelloStub(channel)
-        self._request = HelloRequest
-        self._timeout = timeout
+        self.stub = HelloStub(channel)
+        self.request = HelloRequest
+        self.timeout = timeout
         self._lock = threading.Lock()
         self._next = recorder.first
         self.recorder = recorder
@@ -263,6 +276,18 @@ class Calls:
 
     def one(self, due: float | None = None, *, item: int | None = None, mark: Mark | None = None) -> bool:
         """One operation, due at `due` (None: now). Returns whether it was answered, and rightly."""
+        with self.operation(due, item=item, mark=mark) as operation:
+            name = f"{operation.id}"
+            reply = self.stub.SayHello(self.request(name=name), metadata=operation.metadata, timeout=self.timeout)
+            if reply.message != f"Hello, {name}!":
+                raise WrongAnswer(f"the answer was {reply.message!r}")
+        return operation.ok
+
+    @contextmanager
+    def operation(
+        self, due: float | None, *, item: int | None, mark: Mark | None = None, messages: int | None = None
+    ) -> Iterator[Made]:
+        """Around the call of one operation: tells that it begins, and by what is raised inside how it ended."""
         with self._lock:
             number = self._next
             self._next += 1
@@ -273,38 +298,72 @@ class Calls:
             metadata.append((ITEM, str(item)))
         if mark is not None:
             metadata.extend(mark.metadata)
-        self.recorder.write({
+        told = {
             "e": "invoke", "id": number, "due": began if due is None else due, "t": began, "item": item, "repeat": repeat,
-        })  # fmt: skip
-        result, code, detail = self._call(f"{number}", metadata)
+        }  # fmt: skip
+        self.recorder.write(told if messages is None else {**told, "messages": messages})
+        made = Made(number, metadata)
+        try:
+            yield made
+        except Exception as error:
+            result, code, detail = _ended_by(error)
+        else:
+            result, code, detail = "ok", "OK", ""
+        made.ok = result == "ok"
         self.recorder.write(
             {"e": "end", "id": number, "t": self.recorder.now(), "result": result, "code": code, "detail": detail}
         )
-        return result == "ok"
 
-    def _call(self, name: str, metadata: list[tuple[str, str]]) -> tuple[str, str, str]:
-        try:
-            reply = self._stub.SayHello(self._request(name=name), metadata=metadata, timeout=self._timeout)
-        except CallError as error:
-            return ("info" if error.may_have_happened else "fail"), error.code().name, error.details()
-        except grpc.RpcError as error:  # a client of somebody else's
-            return ("fail" if outcome_of(error).definite else "info"), error.code().name, error.details() or ""
-        except Exception as error:
-            return "info", "UNKNOWN", f"{type(error).__name__}: {error}"
-        if reply.message != f"Hello, {name}!":
-            return "info", "WRONG_ANSWER", f"the answer was {reply.message!r}"
-        return "ok", "OK", ""
+
+@dataclass(slots=True)
+class Made:
+    """One operation: its number, what its call carries, and at the end whether it was answered, and rightly."""
+
+    id: int
+    metadata: list[tuple[str, str]]
+    ok: bool = False
+
+
+def _ended_by(error: Exception) -> tuple[str, str, str]:
+    """Result, code and detail of an operation whose call raised this."""
+    if isinstance(error, CallError):
+        return ("info" if error.may_have_happened else "fail"), error.code().name, error.details()
+    if isinstance(error, grpc.RpcError):  # a client of somebody else's
+        return ("fail" if outcome_of(error).definite else "info"), error.code().name, error.details() or ""
+    if isinstance(error, WrongAnswer):
+        return "info", "WRONG_ANSWER", str(error)
+    return "info", "UNKNOWN", f"{type(error).__name__}: {error}"
 
 
 def _open(calls: Calls, arrivals: Iterable[float], patience: float) -> None:
     """Each call at its time, whatever the others do."""
+    _on_time(calls, ((due, partial(calls.one, due)) for due in arrivals), patience)
+
+
+def _on_time(calls: Calls, due: Iterable[tuple[float, Callable[[], object]]], patience: float) -> None:
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        for due in arrivals:
-            wait = due - calls.recorder.now()
+        for at, make in due:
+            wait = at - calls.recorder.now()
             if wait > 0:
                 time.sleep(wait)
-            pool.submit(calls.one, due).add_done_callback(_or_end)
+            pool.submit(make).add_done_callback(_or_end)
         _let_finish(pool, calls, patience)
+
+
+def _streams(
+    calls: Calls, work: Streams, arrivals: Sequence[float], patience: float, client: Any, store: str, seed: int
+) -> None:
+    """Each stream at its time; those of a durable client that was killed go on where they were."""
+    every = getattr(client, "checkpoint_every", None)
+    with ExitStack() as stack:
+        durable = None
+        if every is not None:
+            kept = stack.enter_context(CheckpointStore(store))
+            durable = Durable(store=kept, checkpoint=client.policy.checkpoint, every=every, seed=seed)
+        finished = (lambda _: False) if durable is None else durable.finished
+        due = still_due(arrivals, finished, calls.recorder.now())
+        make = partial(read, calls, messages=work.messages, durable=durable)
+        _on_time(calls, ((at, partial(make, item, at)) for item, at in due), patience)
 
 
 def _closed(calls: Calls, work: Closed, patience: float) -> None:
@@ -374,6 +433,7 @@ def read_journal(path: str | os.PathLike[str]) -> tuple[tuple[Operation, ...], i
     """
     invoked: dict[int, dict[str, Any]] = {}
     tried: dict[int, dict[int, dict[str, Any]]] = {}
+    heard: dict[int, list[tuple[int, int, bool]]] = {}
     ended: dict[int, dict[str, Any]] = {}
     starts = 0
     for record in _records(path):
@@ -382,11 +442,17 @@ def read_journal(path: str | os.PathLike[str]) -> tuple[tuple[Operation, ...], i
                 invoked[record["id"]] = record
             case "attempt" | "attempt_end":
                 tried.setdefault(record["id"], {}).setdefault(record["n"], {})[record["e"]] = record
+            case "heard":  # in the attempt that was begun last: a stream is read from one at a time
+                attempt = max(tried.get(record["id"], ()), default=0)
+                heard.setdefault(record["id"], []).append((record["m"], attempt, "repeat" in record))
             case "end":
                 ended[record["id"]] = record
             case "start":
                 starts += 1
-    operations = tuple(_operation(begun, tried.get(key, {}), ended.get(key)) for key, begun in invoked.items())
+    operations = tuple(
+        _operation(begun, tried.get(key, {}), pieces(heard.get(key, ())), ended.get(key))
+        for key, begun in invoked.items()
+    )
     return operations, starts
 
 
@@ -400,7 +466,9 @@ def _records(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             raise ValueError(f"{path}, line {number} is not a record of a client's journal: {error}") from error
 
 
-def _operation(begun: dict[str, Any], tries: dict[int, dict[str, Any]], end: dict[str, Any] | None) -> Operation:
+def _operation(
+    begun: dict[str, Any], tries: dict[int, dict[str, Any]], heard: tuple[Piece, ...], end: dict[str, Any] | None
+) -> Operation:
     return Operation(
         id=begun["id"],
         due=begun["due"],
@@ -412,6 +480,8 @@ def _operation(begun: dict[str, Any], tries: dict[int, dict[str, Any]], end: dic
         attempts=tuple(_attempt(number, tries[number]) for number in sorted(tries)),
         item=begun["item"],
         repeat=begun["repeat"],
+        messages=begun.get("messages"),
+        heard=heard,
     )
 
 

@@ -35,12 +35,27 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Messages of an answer stream that reached its caller one after the other: those of the numbers `first` to `last`.
+
+    `attempt` is the one that brought them (0: the client told of none). `repeat` is set where the client itself said that
+    an earlier run of its own may have had them.
+    """
+
+    first: int
+    last: int
+    attempt: int = 0
+    repeat: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One call as its caller saw it. `due` is when it should have begun; latency counts from there.
 
     `ended` is None only for one that never came back before the harness gave up (then `result` is "info").
-    `item` is the place in its batch of a call that belongs to one. `repeat` is set where the client itself said that
-    the work may have been done before.
+    `item` is the place in its batch of a call that belongs to one; of an answer stream, which of the workload's streams it
+    is. `repeat` is set where the client itself said that the work may have been done before. `messages` is how many the
+    uncut answer stream has (None: no stream), and `heard` what of them reached the caller, in the order in which it did.
     """
 
     id: int
@@ -53,6 +68,8 @@ class Operation:
     attempts: tuple[Attempt, ...] = ()
     item: int | None = None
     repeat: bool = False
+    messages: int | None = None
+    heard: tuple[Piece, ...] = ()
 
     @property
     def latency(self) -> float | None:
@@ -67,6 +84,7 @@ class Execution:
     `operation` and `sent` are the attempt's id (-1 where the caller did not say). `executed` is when the work was
     done (None: it was not), `ended` when the server was through with the call. `remaining` is the time that the caller's
     deadline left at arrival, None if it set none. `repeat` says that the request itself was marked as a repeat.
+    `messages` is how many of an answer stream were sent; the work of a stream is done with its last one.
     """
 
     server: str
@@ -79,6 +97,7 @@ class Execution:
     remaining: float | None = None
     item: int | None = None
     repeat: bool = False
+    messages: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +180,24 @@ class History:
         return tuple(acted for acted in self.faults if acted.active(time))
 
 
+def pieces(heard: Iterable[tuple[int, int, bool]]) -> tuple[Piece, ...]:
+    """Messages in the order in which they were heard, as (number, attempt, repeat), joined where they follow one another."""
+    found: list[Piece] = []
+    for number, attempt, repeat in heard:
+        last = found[-1] if found else None
+        if last is not None and (last.last + 1, last.attempt, last.repeat) == (number, attempt, repeat):
+            found[-1] = replace(last, last=number)
+        else:
+            found.append(Piece(first=number, last=number, attempt=attempt, repeat=repeat))
+    return tuple(found)
+
+
 def reconcile(history: History) -> tuple[str, ...]:
     """Reasons why the three tales do not fit together; none when they do.
 
     calls = ok + failed + unknown; each id once; every end after its beginning; nothing that a server executed is
-    without an operation that asked for it, and no server executed more often than the client tried.
+    without an operation that asked for it, no server executed more often than the client tried, and no caller heard more
+    messages of a stream than servers sent.
     """
     problems: list[str] = []
     known = {operation.id: operation for operation in history.operations}
@@ -188,7 +220,22 @@ def reconcile(history: History) -> tuple[str, ...]:
         if operation.attempts and executed > tried:
             problems.append(f"operation {operation.id} was executed {executed} times in {tried} attempts")
             break
-    return tuple(problems)
+    return (*problems, *_unheard_of(history))
+
+
+def _unheard_of(history: History) -> Iterable[str]:
+    """The first stream of which more was heard than was sent, if there are journals to say so."""
+    streams = [operation for operation in history.operations if operation.heard]
+    if not streams or not history.executions:
+        return
+    sent: dict[int, int] = {}
+    for execution in history.executions:
+        sent[execution.operation] = sent.get(execution.operation, 0) + execution.messages
+    for stream in streams:
+        heard = sum(piece.last - piece.first + 1 for piece in stream.heard)
+        if heard > sent.get(stream.id, 0):
+            yield f"operation {stream.id} heard {heard} messages, and servers sent {sent.get(stream.id, 0)}"
+            return
 
 
 def touching(history: History) -> History:

@@ -12,11 +12,11 @@ from dataclasses import KW_ONLY, dataclass
 
 from faults import Fault, Injection
 from faults.base import bounded, check, whole
-from harness.client import AnyClient
+from harness.client import AnyClient, Client
 from harness.guarantees.base import Guarantee
 from harness.history import Server
 from harness.service_time import ServiceTime, wrong_with
-from harness.workload import Batch, Closed, Poisson, Steady, Workload
+from harness.workload import Poisson, Steady, Streams, Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ class Scenario:
             problems.append(
                 f"client must be a Client(...), a GrpcClient(...) or have their methods; got {self.client!r}"
             )
-        if not isinstance(self.workload, Poisson | Steady | Closed | Batch):
-            problems.append(f"workload must be Poisson, Steady, Closed or Batch; got {self.workload!r}")
-        check(self, problems + self._faults() + self._guarantees())
+        if not isinstance(self.workload, Workload):
+            problems.append(f"workload must be Poisson, Steady, Closed, Batch or Streams; got {self.workload!r}")
+        check(self, problems + self._faults() + self._guarantees() + self._durable())
 
     def _listed(self, name: str, example: str) -> list[str]:
         values = getattr(self, name)
@@ -122,6 +122,19 @@ class Scenario:
             return [f"{name} must be a list, such as [{example}]; got {values!r}"]
         object.__setattr__(self, name, tuple(values))
         return []
+
+    def _durable(self) -> list[str]:
+        """A stream that outlives its client is asked for from where it was, so there must be a way to ask so."""
+        every = getattr(self.client, "checkpoint_every", None)
+        if every is None or not isinstance(self.workload, Streams) or not isinstance(self.client, Client):
+            return []
+        checkpoint = self.client.policy.checkpoint
+        if checkpoint is not None and checkpoint.cursor is not None:
+            return []
+        return [
+            f"client must say how a stream goes on, to have checkpoint_every={every} of Streams: "
+            f"Policy(checkpoint=GREETINGS); got checkpoint={checkpoint!r}"
+        ]
 
     def _guarantees(self) -> list[str]:
         if problems := self._listed("guarantees", "Available(0.99)"):
@@ -188,7 +201,7 @@ class Plan:
         names = [server.name for server in scenario.servers.all()]
         workload = scenario.workload
         arrivals: tuple[float, ...] = ()
-        if isinstance(workload, Poisson | Steady):
+        if isinstance(workload, Poisson | Steady | Streams):
             arrivals = tuple(workload.arrivals(random.Random(f"{seed} arrivals")))
         planned = []
         for index, injection in enumerate(scenario.faults):

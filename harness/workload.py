@@ -1,8 +1,8 @@
 """When calls are due. A workload is a value; its arrivals are drawn from the run's seed before the run begins.
 
 Open workloads (`Poisson`, `Steady`) call on schedule, however slow the answers are, so that a stalled server is
-charged for every call that should have begun meanwhile (no coordinated omission). `Closed` callers wait for their answer;
-`Batch` is a list of work that is done in order.
+charged for every call that should have begun meanwhile (no coordinated omission). `Streams` are open, too: of answer
+streams instead of single answers. `Closed` callers wait for their answer; `Batch` is a list of work that is done in order.
 """
 
 from __future__ import annotations
@@ -74,7 +74,30 @@ class Batch:
         check(self, whole("items", self.items, 1, 10_000_000) + bounded("seconds", self.seconds, 0.1, 86400))
 
 
-Workload = Poisson | Steady | Closed | Batch
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Answer streams of `messages` messages each, read to their ends. They begin at random, `rate` a second, for `seconds`.
+
+    A server works on each message for its service time, so a stream takes `messages` times that at least; its latency
+    counts until its end. A broken one goes on elsewhere with `Policy(checkpoint=GREETINGS)`. With
+    `Client(checkpoint_every=n)`, too, the progress of each is durable: a client that was killed goes on with those that had
+    not come to their ends, and at most n messages of each come again, marked.
+    """
+
+    rate: float
+    seconds: float
+    messages: int
+
+    def __post_init__(self) -> None:
+        # SayHelloToEach greets a name once for each of its characters, and each greeting holds the name.
+        check(self, _open(self.rate, self.seconds) + whole("messages", self.messages, 1, 1000, way_out="of a stream"))
+
+    def arrivals(self, rng: random.Random) -> list[float]:
+        """Seconds from the start at which each stream is due."""
+        return Poisson(rate=self.rate, seconds=self.seconds).arrivals(rng)
+
+
+Workload = Poisson | Steady | Closed | Batch | Streams
 
 
 def _open(rate: float, seconds: float) -> list[str]:

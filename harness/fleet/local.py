@@ -154,7 +154,5 @@ def _client_problems(scenario: Scenario, plan: Plan) -> Iterator[str]:
         name = type(scenario.client).__name__
         yield f"{name} has a ledger of its own, which only virtual time can use; run it with --fleet=sim"
     for planned in plan.faults:
-        if planned.on == "client" and (reason := local_client.cannot(planned.fault)):
+        if planned.on == "client" and (reason := local_client.cannot(planned.fault, scenario.workload)):
             yield reason
-        if planned.on == "client" and not isinstance(scenario.workload, Batch):
-            yield f"{planned.fault} on the client needs a Batch, the only workload that can be taken up again"

@@ -13,15 +13,22 @@ from harness.client import DONE
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Process
 from harness.fleet.victim import Victim
+from harness.workload import Batch, Streams, Workload
 
 #: Seconds until a stopped process has stopped.
 STOP = 2.0
 
 
-def cannot(fault: Fault) -> str | None:
-    """Why `fault` cannot be done to a client, or None if it can."""
-    possible = isinstance(fault, Kill | Pause | Restart)
-    return None if possible else f"{fault} cannot act on the client: only Kill, Pause and Restart can"
+def cannot(fault: Fault, workload: Workload | None = None) -> str | None:
+    """Why `fault` cannot be done to a client (with this workload), or None if it can."""
+    if not isinstance(fault, Kill | Pause | Restart):
+        return f"{fault} cannot act on the client: only Kill, Pause and Restart can"
+    if workload is None or isinstance(workload, Batch):
+        return None
+    if not isinstance(workload, Streams):
+        return f"{fault} on the client needs a Batch or Streams, the only workloads that can be taken up again"
+    # What is due while the client is stopped begins late, and nobody could say whose doing that is.
+    return f"{fault} on the client needs a Batch: Streams would begin late" if isinstance(fault, Pause) else None
 
 
 class LocalClient(Victim):

@@ -73,6 +73,7 @@ class Hello:
                 await self._work(call, number)
                 if number == last:
                     self._journal.executed(call.number)
+                self._journal.sent(call.number)
                 await context.write(_greeting(call, request.name, number))
             if request.after >= last:
                 self._journal.executed(call.number)

@@ -2,8 +2,8 @@
 
 One line of JSON a record, one write a record: what was written is the kernel's, whatever becomes of the
 process (power loss is not considered). An attempt has up to three records, in this order: received, executed,
-ended. Several incarnations of a server append to one file. Reading joins the records to
-`harness.history.Execution`.
+ended; and one more for each message of its answer stream. Several incarnations of a server append to one file.
+Reading joins the records to `harness.history.Execution`.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ class Executed(Struct, tag="executed", tag_field="event"):
     at: float
 
 
+class Sent(Struct, tag="sent", tag_field="event"):
+    """A message of its answer stream is about to leave."""
+
+    pid: int
+    number: int
+
+
 class Ended(Struct, tag="ended", tag_field="event"):
     """The server is through with it; `code` is the gRPC status name, CANCELLED if the caller left first."""
 
@@ -49,7 +56,7 @@ class Ended(Struct, tag="ended", tag_field="event"):
     code: str
 
 
-Record = Received | Executed | Ended
+Record = Received | Executed | Sent | Ended
 
 _encode = json.Encoder().encode
 _decode = json.Decoder(Record).decode
@@ -85,6 +92,10 @@ class Journal:
         """The work of attempt `number` is done."""
         self._write(Executed(self._pid, number, time.monotonic()))
 
+    def sent(self, number: int) -> None:
+        """Attempt `number` is about to send a message."""
+        self._write(Sent(self._pid, number))
+
     def ended(self, number: int, code: str) -> None:
         """The server is through with attempt `number`."""
         self._write(Ended(self._pid, number, time.monotonic(), code))
@@ -105,20 +116,27 @@ def read_journal(path: Path, *, server: str, origin: float) -> tuple[Execution, 
     line that is not a record: such a journal proves nothing.
     """
     executions: list[Execution] = []
+    messages: list[int] = []  # that each of them sent
     place: dict[tuple[int, int], int] = {}
     for record in _records(path):
         key = (record.pid, record.number)
-        at = record.at - origin
         match record:
             case Received():
                 # A process id may come back in a later incarnation: from here on the latest arrival is meant.
                 place[key] = len(executions)
-                executions.append(_arrival(record, server, at))
+                executions.append(_arrival(record, server, record.at - origin))
+                messages.append(0)
             case Executed():
-                executions[place[key]] = replace(executions[place[key]], executed=at)
+                executions[place[key]] = replace(executions[place[key]], executed=record.at - origin)
+            case Sent():
+                messages[place[key]] += 1
             case Ended():
-                executions[place[key]] = replace(executions[place[key]], ended=at, code=record.code)
-    return tuple(executions)
+                ended = record.at - origin
+                executions[place[key]] = replace(executions[place[key]], ended=ended, code=record.code)
+    return tuple(
+        replace(execution, messages=sent) if sent else execution
+        for execution, sent in zip(executions, messages, strict=True)
+    )
 
 
 def _arrival(record: Received, server: str, at: float) -> Execution:

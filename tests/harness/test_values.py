@@ -103,7 +103,7 @@ GOOD = {
     [
         ({"servers": 3}, r"servers must be Servers\(n\); got 3"),
         ({"client": None}, "client must be a Client"),
-        ({"workload": 5}, "workload must be Poisson, Steady, Closed or Batch; got 5"),
+        ({"workload": 5}, "workload must be Poisson, Steady, Closed, Batch or Streams; got 5"),
         ({"guarantees": []}, "guarantees must hold at least one"),
         ({"guarantees": [Available]}, r"guarantees must be guarantees such as Available\(0.99\)"),
         ({"faults": [Latency(0.3)]}, r"faults\[0\] must be made by at, during or every_so_often"),

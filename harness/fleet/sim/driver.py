@@ -10,6 +10,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.client import CALL, ITEM
@@ -18,6 +19,7 @@ from harness.fleet.sim.engine import Engine
 from harness.fleet.sim.link import Connection
 from harness.fleet.sim.process import Process
 from harness.fleet.sim.server import Phase, Server
+from harness.fleet.sim.stream import Stream
 from harness.fleet.sim.subchannel import Subchannel
 from harness.history import Attempt as Told
 from harness.history import Execution, Operation, Result
@@ -40,8 +42,8 @@ class Attempt:
     """One try of one call: first what the client knows of it, then what the server knows."""
 
     __slots__ = (
-        "answer", "call", "connection", "deadline", "delay", "ended", "executed", "expires", "left", "number", "outcome",
-        "phase", "received", "remaining", "sent", "started", "status", "subchannel",
+        "after", "answer", "call", "connection", "deadline", "delay", "ended", "executed", "expires", "left", "number",
+        "outcome", "phase", "received", "remaining", "said", "sent", "started", "status", "subchannel",
         "wrong",
     )  # fmt: skip
 
@@ -65,6 +67,8 @@ class Attempt:
         self.executed: float | None = None
         self.left: float | None = None  # when the server was through with it
         self.status: str | None = None
+        # Of a stream: the number of the message after which it was asked to begin, and of the last one that was sent.
+        self.after = self.said = 0
 
     def told(self) -> Told:
         """As the client's journal tells it."""
@@ -98,6 +102,7 @@ class Attempt:
             remaining=self.remaining,
             item=call.item,
             repeat=call.repeat,
+            messages=self.said - self.after,
         )
 
 
@@ -105,17 +110,20 @@ class Operating:
     """One operation: a call of the workload, from its beginning."""
 
     __slots__ = (
-        "attempts", "code", "detail", "due", "ended", "id", "invoked", "item", "machine", "repeat", "result", "then",
-        "wakes",
+        "attempts", "code", "detail", "due", "ended", "id", "invoked", "item", "machine", "repeat", "result", "stream",
+        "then", "wakes",
     )  # fmt: skip
 
-    def __init__(self, id: int, due: float, now: float, then: Then, item: int | None, repeat: bool) -> None:
+    def __init__(
+        self, id: int, due: float, now: float, then: Then, item: int | None, repeat: bool, stream: Stream | None
+    ) -> None:
         self.id = id
         self.due = due
         self.invoked = now
         self.then = then
         self.item = item
         self.repeat = repeat
+        self.stream = stream
         self.machine: Call
         self.attempts: list[Attempt] = []
         self.wakes: float | None = None
@@ -136,6 +144,8 @@ class Operating:
             attempts=tuple([attempt.told() for attempt in self.attempts]),
             item=self.item,
             repeat=self.repeat,
+            messages=None if self.stream is None else self.stream.messages,
+            heard=() if self.stream is None else self.stream.heard(),
         )
 
 
@@ -163,9 +173,15 @@ class Driver:
         self.connections: dict[Connection, None] = {}
         self.rng = random.Random(f"{seed} connections {first}")
         self._operations = operations
+        self._begun = len(operations)  # before its first one
         self._next = first
         self._fuses: deque[Attempt] = deque()  # attempts by their deadlines, but for those that break this order
         self._policy = config.policy
+        # As stormproof.streaming has it: the limit of silence is kept by the driver.
+        self._silence = config.policy.attempt_timeout
+        self._stream_policy = replace(
+            config.policy, attempt_timeout=None, idempotent=config.policy.repeatable, hedge=None
+        )
         self._keyed = config.balancer if isinstance(config.balancer, Keyed) else None
         self._call_type = config.CALL
         self._pool = config.POOL(
@@ -177,17 +193,23 @@ class Driver:
         )
         self._subchannels = {f"{name}:1": Subchannel(self, server) for name, server in servers.items()}
 
-    def call(self, due: float, then: Then, *, item: int | None = None, mark: Mark | None = None) -> None:
+    def call(
+        self, due: float, then: Then, *, item: int | None = None, mark: Mark | None = None, stream: Stream | None = None
+    ) -> None:
         """Begins an operation, and calls `then` when it has ended."""
         now = self.engine.now
-        call = Operating(self._next, due, now, then, item, mark is not None and mark.repeat)
+        call = Operating(self._next, due, now, then, item, mark is not None and mark.repeat, stream)
         self._next += 1
         self._operations.append(call)
         if self.closed:
             call.ended, call.detail = now, NO_CHANNEL
             then(call)
             return
-        call.machine = self._call_type(self._pool, self._policy, key=self._key(call, mark) if self._keyed else None)
+        key = self._key(call, mark) if self._keyed else None
+        if stream is None:
+            call.machine = self._call_type(self._pool, self._policy, key=key)
+        else:
+            call.machine = self._call_type(self._pool, self._stream_policy, resumable=stream.resumable, key=key)
         self._perform(call, call.machine.begin(now))
 
     def ended(self, attempt: Attempt, outcome: Outcome) -> None:
@@ -200,11 +222,18 @@ class Driver:
         call = attempt.call
         self._perform(call, call.machine.finished(attempt.number, outcome, now))
 
+    def heard(self, attempt: Attempt, number: int) -> None:
+        """A message of an answer stream arrived in an attempt that is under way."""
+        call, now = attempt.call, self.engine.now
+        assert call.stream is not None
+        call.machine.progressed(now)
+        call.stream.came(number, attempt.number, now)
+
     def close(self) -> None:
         """Closes the channel under the calls that are under way: they end as cancelled."""
         self.closed = True
         now = self.engine.now
-        for call in self._operations:
+        for call in self._operations[self._begun :]:
             if call.ended is None and call.machine.state is not State.DONE:
                 finish = call.machine.cancelled(now)[-1:]
                 for attempt in call.attempts:
@@ -248,7 +277,29 @@ class Driver:
                 fuses.append(attempt)
             else:
                 engine.at(deadline, self._timed_out, attempt)
+        if call.stream is not None:
+            attempt.after = attempt.said = call.stream.asked.after
+            if self._silence is not None:
+                call.stream.since = engine.now
+                engine.at(engine.now + self._silence, self._silent, attempt)
         subchannel.send(attempt)
+
+    def _silent(self, attempt: Attempt) -> None:
+        """Ends the attempt if its reader has waited for too long; else looks again when that could be."""
+        if attempt.ended is not None:
+            return
+        if self.process.stopped:
+            self.process.put_off(self._silent, attempt)
+            return
+        assert attempt.call.stream is not None
+        assert self._silence is not None
+        until = attempt.call.stream.since + self._silence
+        if until > self.engine.now:
+            self.engine.at(until, self._silent, attempt)
+            return
+        attempt.subchannel.cancel(attempt)
+        said = f"no message for {self._silence:g} s"
+        self.ended(attempt, Outcome(Code.DEADLINE_EXCEEDED, Evidence.LOST, said))
 
     def _burnt(self, _: None) -> None:
         """The first deadline of those in order has come. Most attempts have ended long before."""
@@ -303,6 +354,8 @@ class Driver:
             tried = "; ".join(f"{a.subchannel.server.name} {o.code.name} ({o.evidence.value})" for a, o in failed)
             plural = "" if len(failed) == 1 else "s"
             call.detail = f"{outcome.message} [{len(failed)} attempt{plural}: {tried or 'none'}]"
+        if call.stream is not None:
+            call.stream.ended(whole=outcome is OK)
         call.then(call)
 
     def _key(self, call: Operating, mark: Mark | None) -> str | None:
@@ -312,4 +365,5 @@ class Driver:
             metadata.append((ITEM, str(call.item)))
         if mark is not None:
             metadata.extend(mark.metadata)
-        return self._keyed.key_of(HelloRequest(name=f"{call.id}"), tuple(metadata))
+        request = HelloRequest(name=f"{call.id}") if call.stream is None else call.stream.asked
+        return self._keyed.key_of(request, tuple(metadata))

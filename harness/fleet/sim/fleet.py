@@ -81,9 +81,7 @@ class SimFleet:
             yield "the sim fleet has no model of servers with a command of their own; run it with --fleet=local"
         for planned in plan.faults:
             if planned.on == "client":
-                if reason := client_cannot(planned.fault):
+                if reason := client_cannot(planned.fault, scenario.workload):
                     yield reason
-                if not isinstance(scenario.workload, Batch):
-                    yield f"{planned.fault} on the client needs a Batch, the only workload that can be taken up again"
             elif reason := self.cannot(planned.fault, scenario.servers):
                 yield reason

@@ -29,6 +29,8 @@ CONNECT = 0.002
 #: Messages as bytes, as long as those of Hello in HTTP/2 are on average (grpcio 1.85.1): a call that is not the first of
 #: its connection, its answer, its cancellation, the client's and the server's first words, and the server's last ones.
 REQUEST, REPLY, CANCEL, PREFACE, GREETING, GOAWAY = (bytes(size) for size in (84, 78, 13, 300, 100, 34))
+#: Of an answer stream: each message, beside the name in it, and what comes before the first and after the last one.
+MESSAGE, LAST = bytes(26), bytes(49)
 
 
 class Way:

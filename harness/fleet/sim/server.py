@@ -19,7 +19,7 @@ from faults.server import ServerFault
 from harness.fleet.errors import FleetError
 from harness.fleet.misbehaviour import behaviour, check_together, counted, seed_for
 from harness.fleet.sim.engine import Engine
-from harness.fleet.sim.link import GOAWAY, GREETING, REPLY, Connection, Proxy
+from harness.fleet.sim.link import GOAWAY, GREETING, LAST, MESSAGE, REPLY, Connection, Proxy
 from harness.fleet.sim.process import Process
 from harness.fleet.slices import LEAST, PERIOD
 from harness.node.conduct import Conduct
@@ -199,10 +199,15 @@ class Server:
     def _work(self, attempt: Attempt) -> None:
         attempt.phase = Phase.WORKING
         self._busy += 1
-        seconds = self._constant
-        if seconds is None:
-            seconds = self._draws.seconds(attempt.call.id, attempt.sent)
-        done = self.engine.now + attempt.delay + seconds
+        self._work_on(attempt, attempt.delay)
+
+    def _work_on(self, attempt: Attempt, seconds: float) -> None:
+        """The work begins `seconds` from now; of an answer stream that for the next message, if there is one."""
+        stream = attempt.call.stream
+        if stream is None or attempt.said < stream.messages:
+            part = 0 if stream is None else attempt.said + 1
+            seconds += self._constant or self._draws.seconds(attempt.call.id, attempt.sent, part)
+        done = self.engine.now + seconds
         if done < attempt.expires:
             self.engine.at(done, self._worked, attempt)
         else:
@@ -212,11 +217,18 @@ class Server:
         if self._process.stopped:
             self._process.put_off(self._worked, attempt)
         elif attempt.phase is Phase.WORKING:
-            attempt.executed = self.engine.now
-            connection = attempt.connection
+            connection, stream = attempt.connection, attempt.call.stream
             assert connection is not None
+            if stream is not None and attempt.said < stream.messages:
+                attempt.said += 1
+                message = MESSAGE + bytes(stream.messages)
+                connection.down.send(connection.subchannel.heard, (attempt, attempt.said), message)
+                if attempt.said < stream.messages:
+                    self._work_on(attempt, 0.0)
+                    return
+            attempt.executed = self.engine.now
             self._ended(attempt, "OK")
-            connection.down.send(connection.subchannel.answered, attempt, REPLY)
+            connection.down.send(connection.subchannel.answered, attempt, REPLY if stream is None else LAST)
 
     def _expired(self, attempt: Attempt) -> None:
         """Nobody waits for it any more: its own deadline says so, whatever has become of the caller's word."""

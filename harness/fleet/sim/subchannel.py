@@ -78,7 +78,9 @@ class Subchannel:
         if attempt.deadline is not None:
             attempt.remaining = attempt.deadline - self._driver.engine.now
         connection.flying[attempt] = None
-        connection.up.send(self.server.requested, attempt, REQUEST)
+        stream = attempt.call.stream
+        data = REQUEST if stream is None else REQUEST + bytes(stream.messages)  # it greets a name as long as that
+        connection.up.send(self.server.requested, attempt, data)
 
     def _unsent(self, attempt: Attempt) -> None:
         if self._driver.process.stopped:
@@ -159,6 +161,14 @@ class Subchannel:
             self._driver.process.put_off(self.answered, attempt)
         elif attempt.connection is not None and attempt.connection.flying.pop(attempt, attempt) is None:
             self._driver.ended(attempt, attempt.answer)
+
+    def heard(self, what: tuple[Attempt, int]) -> None:
+        """A message of an answer stream arrived."""
+        attempt, number = what
+        if self._driver.process.stopped:
+            self._driver.process.put_off(self.heard, what)
+        elif attempt.connection is not None and attempt in attempt.connection.flying:
+            self._driver.heard(attempt, number)
 
     def lost(self, connection: Connection) -> None:
         """The connection is gone."""

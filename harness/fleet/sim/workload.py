@@ -1,25 +1,28 @@
 """The client's process: makes the calls of a workload when they are due. What harness/client.py does, in virtual time.
 
-It can be paused and killed, and started again: a batch with checkpoints then goes on where its ledger says.
+It can be paused and killed, and started again: work with checkpoints then goes on where its ledgers say.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from faults import Fault, Kill, Pause, Restart
 from harness.client import CONCURRENCY, GENERATION
+from harness.client_streams import still_due
 from harness.fleet.errors import FleetError
-from harness.fleet.sim.driver import Driver, Operating
+from harness.fleet.sim.driver import Driver, Operating, Then
 from harness.fleet.sim.engine import Engine
 from harness.fleet.sim.process import Process
 from harness.fleet.sim.server import Server
+from harness.fleet.sim.stream import Stream
 from harness.history import Server as Known
 from harness.scenario import Plan, Scenario
-from harness.workload import Batch, Closed
+from harness.workload import Batch, Closed, Streams
 from stormproof.core.ledger import Ledger, Mark, Progress
 
 #: Seconds that a client's process needs from its start to its first call.
@@ -48,7 +51,7 @@ class Client:
         self._servers = servers
         self._over = over
         self.through = False
-        self._kept: Progress | None = None  # what a batch has on its disk
+        self._kept: dict[str, Progress] = {}  # what it has on its disk, by the name of the work
         self._suffers: list[tuple[Fault, str]] = []
         self._down = False
         self._process = Process()
@@ -60,11 +63,16 @@ class Client:
         if process.stopped:
             process.put_off(self.begin, None)
         elif isinstance(work, Batch):
-            _Items(self._engine, process, driver, work, self._keep, self._ledger(), self._is_through).next()
+            name = f"batch-{self._plan.seed}"
+            keep, ledger = partial(self._keep, name), self._ledger(name)
+            _Items(self._engine, process, driver, work, keep, ledger, self._is_through).next()
         elif isinstance(work, Closed):
             _Callers(self._engine, process, driver, work, self._scenario.patience, self._is_through)
         else:
-            _Schedule(self._engine, driver, self._plan.arrivals, self._scenario.patience, self._is_through)
+            due = [(at, driver.call) for at in self._plan.arrivals]
+            if isinstance(work, Streams):
+                due = [(at, partial(self._read, driver, work, item)) for item, at in self._still_due()]
+            _Schedule(self._engine, process, driver, due, self._scenario.patience, self._is_through)
 
     def end(self) -> None:
         """Its process is gone, and the kernel closes its connections."""
@@ -87,16 +95,30 @@ class Client:
         self.through = True
         self._over()
 
-    def _keep(self, progress: Progress) -> None:
-        self._kept = progress
+    def _keep(self, name: str, progress: Progress) -> None:
+        self._kept[name] = progress
 
-    def _ledger(self) -> Ledger | None:
+    def _ledger(self, name: str) -> Ledger | None:
         every: int | None = self._client.checkpoint_every
         if every is None:
             return None
-        kept = self._kept or Progress(done=0, begun=0)
-        ledger: Ledger = self._client.LEDGER(kept, name=f"batch-{self._plan.seed}", every=every)
+        kept = self._kept.get(name) or Progress(done=0, begun=0)
+        ledger: Ledger = self._client.LEDGER(kept, name=name, every=every)
         return ledger
+
+    def _still_due(self) -> Iterable[tuple[int, float]]:
+        def finished(item: int) -> bool:
+            kept = self._kept.get(f"stream-{item}")
+            return kept is not None and kept.finished
+
+        return still_due(self._plan.arrivals, finished, self._engine.now)
+
+    def _read(self, driver: Driver, work: Streams, item: int, due: float, then: Then) -> None:
+        """Begins to read the stream of this number."""
+        name = f"stream-{item}"
+        checkpoint, keep = self._client.policy.checkpoint, partial(self._keep, name)
+        stream = Stream(item, work.messages, checkpoint, self._ledger(name), keep)
+        driver.call(due, then, item=item, stream=stream)
 
     # What is done to it, in steps: each gives the seconds until the next one.
 
@@ -139,54 +161,72 @@ class Client:
             self._engine.at(self._engine.now + START, self.begin)
 
 
-class _Schedule:
-    """Each call at its time, whatever the others do; no more than CONCURRENCY at once."""
+#: Begins an operation that was due then, and says who is told of its end.
+Make = Callable[[float, Then], object]
 
-    __slots__ = ("_arrivals", "_backlog", "_driver", "_engine", "_next", "_over", "_patience", "_under_way")
+
+class _Schedule:
+    """Each operation at its time, whatever the others do; no more than CONCURRENCY at once."""
+
+    __slots__ = (
+        "_backlog", "_driver", "_due_then", "_engine", "_next", "_over", "_patience", "_process", "_under_way",
+    )  # fmt: skip
 
     def __init__(
-        self, engine: Engine, driver: Driver, arrivals: Sequence[float], patience: float, over: Callable[[], None]
+        self,
+        engine: Engine,
+        process: Process,
+        driver: Driver,
+        due: Sequence[tuple[float, Make]],
+        patience: float,
+        over: Callable[[], None],
     ) -> None:
         self._engine = engine
+        self._process = process
         self._driver = driver
-        self._arrivals = arrivals
+        self._due_then = due
         self._patience = patience
         self._over = over
         self._next = 0
         self._under_way = 0
-        self._backlog: deque[float] = deque()
+        self._backlog: deque[tuple[float, Make]] = deque()
         self._plan_next()
 
     def _plan_next(self) -> None:
-        if self._next < len(self._arrivals):
-            self._engine.at(self._arrivals[self._next], self._due)
+        if self._next < len(self._due_then):
+            self._engine.at(self._due_then[self._next][0], self._due)
         else:
             self._engine.at(self._engine.now + self._patience, self._close)
             self._look()
 
     def _due(self, _: None) -> None:
-        due = self._arrivals[self._next]
+        if self._process.stopped:
+            self._process.put_off(self._due, None)
+            return
+        due, make = self._due_then[self._next]
         self._next += 1
         if self._under_way < CONCURRENCY:
             self._under_way += 1
-            self._driver.call(due, self._ended)
+            make(due, self._ended)
         else:
-            self._backlog.append(due)
+            self._backlog.append((due, make))
         self._plan_next()
 
     def _ended(self, _: Operating) -> None:
         if self._backlog:
-            self._driver.call(self._backlog.popleft(), self._ended)
+            due, make = self._backlog.popleft()
+            make(due, self._ended)
         else:
             self._under_way -= 1
             self._look()
 
     def _look(self) -> None:
-        if not self._under_way and self._next == len(self._arrivals):
+        if not self._under_way and self._next == len(self._due_then):
             self._over()
 
     def _close(self, _: None) -> None:
-        self._driver.close()
+        if not self._process.gone:
+            self._driver.close()
 
 
 class _Callers:

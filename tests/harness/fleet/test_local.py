@@ -287,7 +287,7 @@ class Forgetful(Client):
         ),
         (
             {"faults": [at(0.1, Kill(), on=named("client"))]},
-            "Kill() on the client needs a Batch, the only workload that can be taken up again",
+            "Kill() on the client needs a Batch or Streams, the only workloads that can be taken up again",
         ),
         (
             {"client": Forgetful(checkpoint_every=10), "workload": MINUTE},
