@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         RetriesElsewhere,
         SpreadsRetries,
         StopsWork,
+        Uncut,
         WeightedShare,
         WithinDeadline,
     )
@@ -49,5 +50,5 @@ __all__ = [
     "Scenario", "Servers", "Client", "GrpcClient",
     "Poisson", "Steady", "Closed", "Batch", "Streams", "GREETINGS", "Normal", "LogNormal", "Pareto", "Trace",
     "Available", "Fast", "WithinDeadline", "EvenShare", "WeightedShare", "NoRetryStorm", "AtMostOnce", "NothingLost",
-    "Recovers", "AvoidsFaulty", "Resumes", "HealthyShare", "RetriesElsewhere", "SpreadsRetries", "StopsWork",
+    "Recovers", "AvoidsFaulty", "Resumes", "HealthyShare", "RetriesElsewhere", "SpreadsRetries", "StopsWork", "Uncut",
 ]  # fmt: skip

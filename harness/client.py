@@ -26,6 +26,7 @@ import msgspec
 
 from faults.base import bounded, check, whole
 from harness.client_streams import Durable, WrongAnswer, read, still_due
+from harness.greetings import Reader
 from harness.history import Attempt, Operation, Piece, pieces
 from harness.lines import cut_torn_tail, whole_lines
 from harness.workload import Batch, Closed, Streams
@@ -83,6 +84,7 @@ class Client:
     POOL: ClassVar[type[Pool]] = Pool
     CALL: ClassVar[type[Call]] = Call
     LEDGER: ClassVar[type[Ledger]] = Ledger
+    READER: ClassVar[type[Reader]] = Reader
 
     def __post_init__(self) -> None:
         problems = configuration(balancer=self.balancer, policy=self.policy, failover=self.failover, budget=self.budget)
@@ -199,6 +201,8 @@ class Recorder:
         self._encode = msgspec.json.Encoder().encode
         self._names = names
         self._operations: dict[int, _Watched] = {}
+        #: By operation: its last attempt, until its call is over.
+        self.attempts: dict[int, int] = {}
         self.first = generation * GENERATION
         #: The workload's start, of time.monotonic().
         self.origin = time.monotonic()
@@ -214,9 +218,9 @@ class Recorder:
         if os.write(self._file, line) != len(line):
             raise OSError("the disk is full: a record of the journal was cut short")
 
-    def heard(self, operation: int, message: int, repeat: bool) -> None:
+    def heard(self, operation: int, message: int, attempt: int, repeat: bool) -> None:
         """A message of an answer stream has reached its caller."""
-        line: dict[str, Any] = {"e": "heard", "id": operation, "m": message}
+        line: dict[str, Any] = {"e": "heard", "id": operation, "m": message, "n": attempt}
         self.write({**line, "repeat": True} if repeat else line)
 
     def observed(self, event: Event) -> None:
@@ -227,6 +231,7 @@ class Recorder:
             case AttemptBegan():
                 watched = self._operations[event.call]
                 watched.flying += 1
+                self.attempts[watched.operation] = event.attempt
                 self.write({
                     "e": "attempt", "id": watched.operation, "n": event.attempt, "sent": event.sent,
                     "server": self._names[event.endpoint.address], "t": event.at - self.origin,
@@ -241,6 +246,7 @@ class Recorder:
                 self._forget(event.call)
             case CallEnded():
                 self._operations[event.call].over = True
+                self.attempts.pop(self._operations[event.call].operation, None)
                 self._forget(event.call)
             case _:
                 pass
@@ -362,7 +368,8 @@ def _streams(
             durable = Durable(store=kept, checkpoint=client.policy.checkpoint, every=every, seed=seed)
         finished = (lambda _: False) if durable is None else durable.finished
         due = still_due(arrivals, finished, calls.recorder.now())
-        make = partial(read, calls, messages=work.messages, durable=durable)
+        reader = getattr(client, "READER", Reader)
+        make = partial(read, calls, messages=work.messages, durable=durable, reader=reader)
         _on_time(calls, ((at, partial(make, item, at)) for item, at in due), patience)
 
 
@@ -442,9 +449,8 @@ def read_journal(path: str | os.PathLike[str]) -> tuple[tuple[Operation, ...], i
                 invoked[record["id"]] = record
             case "attempt" | "attempt_end":
                 tried.setdefault(record["id"], {}).setdefault(record["n"], {})[record["e"]] = record
-            case "heard":  # in the attempt that was begun last: a stream is read from one at a time
-                attempt = max(tried.get(record["id"], ()), default=0)
-                heard.setdefault(record["id"], []).append((record["m"], attempt, "repeat" in record))
+            case "heard":
+                heard.setdefault(record["id"], []).append((record["m"], record["n"], "repeat" in record))
             case "end":
                 ended[record["id"]] = record
             case "start":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.greetings import greeted
+from harness.greetings import Reader, greeted
 from stormproof import Checkpoint, CheckpointStore, checkpointed_stream
 
 if TYPE_CHECKING:
@@ -56,9 +56,11 @@ def still_due(arrivals: Sequence[float], finished: Callable[[int], bool], now: f
     return ((item, max(due, now)) for item, due in enumerate(arrivals) if not finished(item))
 
 
-def read(calls: Calls, item: int, due: float, *, messages: int, durable: Durable | None) -> bool:
+def read(
+    calls: Calls, item: int, due: float, *, messages: int, durable: Durable | None, reader: type[Reader] = Reader
+) -> bool:
     """One operation: the stream of this number, of so many messages. Returns whether it came to an end."""
-    name = greeted(item, messages)
+    name, reads, recorder = greeted(item, messages), reader(), calls.recorder
     with calls.operation(due, item=item, messages=messages) as operation:
         ask = partial(calls.stub.SayHelloToEach, metadata=operation.metadata, timeout=calls.timeout)
         request = calls.request(name=name)
@@ -66,5 +68,7 @@ def read(calls: Calls, item: int, due: float, *, messages: int, durable: Durable
         for message, repeat in answers:
             if message.message != f"Hello, {name}!":
                 raise WrongAnswer(f"the answer was {message.message!r}")
-            calls.recorder.heard(operation.id, message.number, repeat)
+            attempt = recorder.attempts.get(operation.id, 0)
+            for number in reads.came(message.number, attempt):
+                recorder.heard(operation.id, number, attempt, repeat)
     return operation.ok

@@ -6,6 +6,7 @@ has a name. What asks for something else than the rest of the stream (a saboteur
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.wire import HelloReply, HelloRequest
@@ -30,6 +31,14 @@ class Number:
 
 #: `Policy(checkpoint=GREETINGS)`: a stream of greetings that broke goes on elsewhere after the last one heard.
 GREETINGS = Checkpoint(resume=Rest(), cursor=Number())
+
+
+class Reader:
+    """What of one stream reaches its caller: every message, when it comes. A saboteur's has a defect."""
+
+    def came(self, number: int, attempt: int) -> Iterable[int]:  # noqa: ARG002
+        """A message came in this attempt. The numbers of those that reach the caller now."""
+        return (number,)
 
 
 def greeted(item: int, messages: int) -> str:

@@ -76,6 +76,11 @@ class Operation:
         """Seconds from `due` to `ended`; None if it never ended."""
         return None if self.ended is None else self.ended - self.due
 
+    @property
+    def heard_messages(self) -> int:
+        """How many messages of a stream reached the caller, repeats included."""
+        return sum(piece.last - piece.first + 1 for piece in self.heard)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -232,9 +237,9 @@ def _unheard_of(history: History) -> Iterable[str]:
     for execution in history.executions:
         sent[execution.operation] = sent.get(execution.operation, 0) + execution.messages
     for stream in streams:
-        heard = sum(piece.last - piece.first + 1 for piece in stream.heard)
-        if heard > sent.get(stream.id, 0):
-            yield f"operation {stream.id} heard {heard} messages, and servers sent {sent.get(stream.id, 0)}"
+        heard, there = stream.heard_messages, sent.get(stream.id, 0)
+        if heard > there:
+            yield f"operation {stream.id} heard {heard} messages, and servers sent {there}"
             return
 
 

@@ -51,6 +51,8 @@ def page() -> str:
         )
     )
     parts.append(_section("Times", "When it acts.", _functions("at", "during", "every_so_often", "rolling")))
+    work = [getattr(harness, name) for name in ("Poisson", "Steady", "Streams", "Closed", "Batch")]
+    parts.append(_section("Workloads", "What is called, and when; arrivals are drawn by the run's seed.", work))
     times = [getattr(harness, name) for name in ("Normal", "LogNormal", "Pareto", "Trace")]
     parts.append(_section("Service times", "How long `Servers(service_time=...)` work on a call.", times))
     shipped = ("RoundRobin", "RandomChoice", "LeastRequest", "PeakEwma", "Adaptive", "ConsistentHash")

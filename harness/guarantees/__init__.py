@@ -18,16 +18,19 @@ from harness.guarantees.resumes import Resumes
 from harness.guarantees.retries_elsewhere import RetriesElsewhere
 from harness.guarantees.spreads_retries import SpreadsRetries
 from harness.guarantees.stops_work import StopsWork
+from harness.guarantees.uncut import Uncut
 from harness.guarantees.weighted_share import WeightedShare
 from harness.guarantees.within_deadline import WithinDeadline
 
 GUARANTEES: tuple[type[Promise], ...] = (
     Available, Fast, WithinDeadline, EvenShare, WeightedShare, NoRetryStorm, AtMostOnce, NothingLost,
     Recovers, AvoidsFaulty, Resumes, HealthyShare, RetriesElsewhere, SpreadsRetries, StopsWork,
+    Uncut,
 )  # fmt: skip
 
 __all__ = [
     "ALPHA", "GUARANTEES", "Guarantee", "Promise", "Verdict", "Word", "check_all", "overall",
     "AtMostOnce", "Available", "AvoidsFaulty", "EvenShare", "Fast", "HealthyShare", "NoRetryStorm",
-    "NothingLost", "Recovers", "Resumes", "RetriesElsewhere", "SpreadsRetries", "StopsWork", "WeightedShare", "WithinDeadline",
+    "NothingLost", "Recovers", "Resumes", "RetriesElsewhere", "SpreadsRetries", "StopsWork", "Uncut", "WeightedShare",
+    "WithinDeadline",
 ]  # fmt: skip

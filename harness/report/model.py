@@ -101,6 +101,9 @@ class ScenarioReport:
             "attempts",
         ),
     ]
+    messages: Annotated[
+        int, Told("messages of answer streams that reached their callers; 0 if the workload has no streams", "messages")
+    ]
     outcomes: Annotated[Outcomes, Told("how the calls ended")]
     codes: Annotated[dict[str, int], Told("calls by their gRPC status, the most frequent first", "calls")]
     latency: Annotated[Latency, Told("how long the calls took")]
@@ -156,6 +159,7 @@ class ScenarioReport:
             servers=len(history.servers),
             calls=len(history.operations),
             attempts=summary.attempts(history),
+            messages=sum(operation.heard_messages for operation in history.operations),
             outcomes=Outcomes(ok=outcomes["ok"], fail=outcomes["fail"], info=outcomes["info"]),
             codes=summary.codes(history),
             latency=Latency(**summary.latency(history)),

@@ -162,7 +162,8 @@ def tell(call: Operation) -> str:
     took = "never ended" if call.latency is None else f"took {duration(call.latency)}"
     tried = f"tried on {tries}{more}" if tries else "no attempt told of"
     ended = "ok" if call.result == "ok" else f"{WORDS[call.result]} ({call.code})"
-    return f"call {call.id}, due at {call.due:.3f} s, {took}, {ended}; {tried}"
+    heard = "" if call.messages is None else f", heard {call.heard_messages} of {call.messages} messages"
+    return f"call {call.id}, due at {call.due:.3f} s, {took}, {ended}{heard}; {tried}"
 
 
 def _rows(history: History, rates: Sequence[Rate], frame: Frame, top: float) -> Iterator[str]:

@@ -5,13 +5,14 @@ defect is a few lines in a subclass of the part that it spoils, so that one can 
 add it to a `PLANTED`; to add a file, add its line here. `stormproof selftest` runs them all (harness/selftest.py).
 """
 
-from harness.saboteurs import checkpoints, deadlines, failover, hedges, loads, retries, turns
+from harness.saboteurs import checkpoints, deadlines, failover, hedges, loads, retries, streams, turns
 from harness.saboteurs.base import Saboteur, lacking, planted
 from harness.saboteurs.turns import AlwaysFirst
 
 SABOTEURS: tuple[Saboteur, ...] = (
     *retries.PLANTED,
     *deadlines.PLANTED,
+    *streams.PLANTED,
     *turns.PLANTED,
     *loads.PLANTED,
     *failover.PLANTED,

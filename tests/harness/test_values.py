@@ -13,17 +13,31 @@ import suites.test_batch_client_killed as batch
 import suites.test_priority_tiers as tiers
 import suites.test_quiet_day as quiet
 import suites.test_slow_server as slow
+import suites.test_torn_stream as torn
 from faults import Drain, Errors, Kill, Latency, at, during, every, every_so_often, majority, named, one, some
-from harness import Available, Batch, Client, Closed, Fast, GrpcClient, Poisson, Scenario, Servers, Steady, Trace
+from harness import (
+    Available,
+    Batch,
+    Client,
+    Closed,
+    Fast,
+    GrpcClient,
+    Poisson,
+    Scenario,
+    Servers,
+    Steady,
+    Streams,
+    Trace,
+)
 from harness.saboteurs import AlwaysFirst
 from harness.scenario import Plan
 from harness.values import decode, encode, from_json, to_json
 from stormproof import Code, PeakEwma, Policy, Retry, RetryBudget
 
-DAYS = [quiet.QUIET_DAY, slow.SLOW_SERVER, tiers.PRIORITY_TIERS, batch.BATCH_CLIENT_KILLED]
+DAYS = [quiet.QUIET_DAY, slow.SLOW_SERVER, tiers.PRIORITY_TIERS, batch.BATCH_CLIENT_KILLED, torn.READER_KILLED]
 
 
-@pytest.mark.parametrize("scenario", DAYS, ids=["quiet", "slow", "tiers", "batch"])
+@pytest.mark.parametrize("scenario", DAYS, ids=["quiet", "slow", "tiers", "batch", "torn"])
 def test_a_scenario_survives_json(scenario):
     """Encoded and decoded it is equal, and the same day is drawn from it."""
     again = decode(encode(scenario))
@@ -104,6 +118,10 @@ GOOD = {
         ({"servers": 3}, r"servers must be Servers\(n\); got 3"),
         ({"client": None}, "client must be a Client"),
         ({"workload": 5}, "workload must be Poisson, Steady, Closed, Batch or Streams; got 5"),
+        (
+            {"workload": Streams(rate=1, seconds=1, messages=5), "client": Client(checkpoint_every=5)},
+            r"client must say how a stream goes on, .*: Policy\(checkpoint=GREETINGS\); got checkpoint=None",
+        ),
         ({"guarantees": []}, "guarantees must hold at least one"),
         ({"guarantees": [Available]}, r"guarantees must be guarantees such as Available\(0.99\)"),
         ({"faults": [Latency(0.3)]}, r"faults\[0\] must be made by at, during or every_so_often"),
@@ -169,6 +187,8 @@ def test_all_that_is_wrong_with_a_scenario_is_told_at_once():
         (lambda: Closed(callers=0, seconds=1), "callers must be"),
         (lambda: Closed(callers=2.5, seconds=1), "callers must be a whole number, from 1 to 1000; got 2.5"),
         (lambda: Batch(items=0), "items must be"),
+        (lambda: Streams(rate=1, seconds=1, messages=0), "messages must be a whole number, from 1 to 1000; got 0"),
+        (lambda: Streams(rate=0, seconds=0, messages=5), "rate must be .* seconds must be"),
         (lambda: Batch(items=2.5), "items must be a whole number, from 1 to 10000000; got 2.5"),
         (lambda: Poisson(rate=10**400, seconds=1), "rate must be a number, from 0.001 to 100000; got 1000"),
         (lambda: Client(checkpoint_every=0), "checkpoint_every must be"),

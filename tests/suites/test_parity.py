@@ -10,8 +10,8 @@ from collections import Counter
 
 import pytest
 
-from faults import Blackhole, Errors, Kill, Latency, Overload, Pause, during, named
-from harness import Available, Client, Poisson, Scenario, Servers
+from faults import Blackhole, Errors, Kill, Latency, Overload, Pause, Reset, during, named
+from harness import GREETINGS, Available, Client, Poisson, Scenario, Servers, Streams
 from harness.fleet.sim.fleet import SimFleet
 from harness.runner import run as run_once
 from stormproof import Code, LeastRequest, Policy, Retry, RoundRobin
@@ -30,22 +30,26 @@ SLOWER = 0.05
 BOUNDS = (0.15, 0.28)
 #: Seconds by which the median may differ: the model has no scheduler, and two busy cores take up to 20 ms a call.
 MEDIAN = 0.030
+#: Seconds by which each message of a stream may differ: it is a timer of the server and a turn of the client's.
+MESSAGE = 0.005
 
 POLICY = Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))
 HIT = named("server-1")
 
 
-def day(*faults, balancer, policy=POLICY, **servers):
+def day(*faults, balancer, policy=POLICY, workload=Poisson(rate=100, seconds=3.5), **servers):
     return Scenario(
         servers=Servers(4, **servers),
         client=Client(balancer=balancer, policy=policy),
-        workload=Poisson(rate=100, seconds=3.5),
+        workload=workload,
         faults=[during(0.5, 2.5, fault, on=HIT) for fault in faults],
         guarantees=[Available(0.9)],
     )
 
 
 IMPATIENT = Policy(timeout=1.0, attempt_timeout=0.25, idempotent=True)
+RESUMED = Policy(timeout=5.0, attempt_timeout=0.5, retry=Retry(attempts=3), checkpoint=GREETINGS)
+STREAMS = Streams(rate=25, seconds=3.5, messages=10)
 REFUSED = Policy(timeout=1.0, retry=Retry(attempts=3, on={Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED}))
 DAYS = {
     "quiet": day(balancer=RoundRobin()),
@@ -55,6 +59,8 @@ DAYS = {
     "errors": day(Errors(0.33), balancer=RoundRobin()),
     "errors without retry": day(Errors(0.33, code="INTERNAL"), balancer=RoundRobin()),
     "overload": day(Overload(1, delay=0.2), balancer=LeastRequest(), policy=REFUSED),
+    "killed under streams": day(Kill(), balancer=RoundRobin(), policy=RESUMED, workload=STREAMS, service_time=0.04),
+    "reset streams": day(Reset(), balancer=RoundRobin(), policy=RESUMED, workload=STREAMS, service_time=0.04),
     "paused": day(Pause(), balancer=LeastRequest(), policy=IMPATIENT),
 }
 
@@ -66,13 +72,16 @@ def figures(history):
     attempts = [attempt.server for _, attempt in history.attempts()]
     latencies = sorted(call.latency for call in calls)
     shares = Counter(attempts)
+    messages = max(call.messages or 0 for call in calls)
     return {
         "calls": (len(calls), 0),
         "attempts": (len(attempts) / len(calls), ATTEMPTS),
         "ok": (sum(call.result == "ok" for call in calls) / len(calls), SUCCESS),
         **{name: (shares[name] / len(attempts), SHARE) for name in sorted(s.name for s in history.servers)},
         **{f"> {bound:g} s": (sum(took > bound for took in latencies) / len(calls), SLOWER) for bound in BOUNDS},
-        "median": (latencies[len(calls) // 2], MEDIAN),
+        "median": (latencies[len(calls) // 2], MEDIAN + MESSAGE * messages),
+        "messages": (sum(call.heard_messages for call in calls) / len(calls), SUCCESS * messages),
+        "cut": (sum(len(call.heard) > 1 for call in calls) / len(calls), ATTEMPTS),
     }
 
 

@@ -11,9 +11,11 @@ from dataclasses import replace
 import pytest
 
 from faults import Blackhole, Kill
+from harness import GREETINGS
 from harness.fleet.sim.fleet import SimFleet
 from harness.runner import run as run_once
 from harness.saboteurs import AlwaysFirst
+from harness.saboteurs.streams import OneEarly
 from stormproof import Policy, Retry, RetryBudget
 from suites import test_every_kind as every_kind
 from suites.test_batch_client_killed import BATCH_CLIENT_KILLED
@@ -22,6 +24,7 @@ from suites.test_errors_at_a_rate import ERRORS_AT_A_RATE
 from suites.test_lost_acknowledgement import LOST_ACKNOWLEDGEMENT
 from suites.test_paused_server import PAUSED_SERVER
 from suites.test_quiet_day import QUIET_DAY
+from suites.test_torn_stream import TORN_STREAM
 from suites.test_total_outage import TOTAL_OUTAGE
 from suites.test_unequal_weights import UNEQUAL_WEIGHTS
 
@@ -32,6 +35,7 @@ def without(scenario, **changes):
 
 
 NO_TIMEOUT = replace(PAUSED_SERVER.client.policy, timeout=None, attempt_timeout=None)
+NO_CARE = replace(TORN_STREAM.client.policy, checkpoint=replace(GREETINGS, resume=OneEarly()))
 REPEATS = replace(LOST_ACKNOWLEDGEMENT.client.policy, idempotent=True)
 
 
@@ -53,6 +57,10 @@ broken = pytest.mark.parametrize(
         pytest.param(
             "the checkpoint", without(BATCH_CLIENT_KILLED, checkpoint_every=None), "Resumes",
             r"item \d+", id="checkpoint",
+        ),
+        pytest.param(
+            "care with where a stream goes on", without(TORN_STREAM, policy=NO_CARE), "Uncut",
+            r"message \d+ came again; heard 1.* from server-\d, \d+.* from server-\d", id="stream",
         ),
         pytest.param(
             "round robin", without(QUIET_DAY, balancer=AlwaysFirst()), "EvenShare",

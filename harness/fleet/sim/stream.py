@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from harness.greetings import greeted
+from harness.greetings import Reader, greeted
 from harness.history import Piece, pieces
 from harness.wire import HelloReply, HelloRequest
 from stormproof.core.ledger import Ledger, Progress
@@ -24,7 +24,7 @@ class Stream:
     """
 
     __slots__ = (
-        "_checkpoint", "_first", "_heard", "_keep", "_ledger", "_name", "asked", "messages", "resumable", "since",
+        "_checkpoint", "_first", "_heard", "_keep", "_ledger", "_name", "_reader", "asked", "messages", "resumable", "since",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +34,7 @@ class Stream:
         checkpoint: Checkpoint | None,
         ledger: Ledger | None,
         keep: Callable[[Progress], None],
+        reader: Reader,
     ) -> None:
         self.messages = messages
         self.since = 0.0
@@ -41,6 +42,7 @@ class Stream:
         self._checkpoint = checkpoint
         self._ledger = ledger
         self._keep = keep
+        self._reader = reader
         self._name = greeted(item, messages)
         self._heard: list[tuple[int, int, bool]] = []
         self._first: Any = HelloRequest(name=self._name)
@@ -52,13 +54,12 @@ class Stream:
     def came(self, number: int, attempt: int, now: float) -> None:
         """A message arrived; the reader takes it, and waits for the next one."""
         self.since = now
-        if self._checkpoint is None:
-            self._heard.append((number, attempt, False))
-            return
-        reply = HelloReply(message=f"Hello, {self._name}!", number=number)
-        self.asked = self._checkpoint.after(self._first, reply)
-        repeat = self._ledger is not None and self._booked(self._ledger, reply)
-        self._heard.append((number, attempt, repeat))
+        repeat = False
+        if self._checkpoint is not None:
+            reply = HelloReply(message=f"Hello, {self._name}!", number=number)
+            self.asked = self._checkpoint.after(self._first, reply)
+            repeat = self._ledger is not None and self._booked(self._ledger, reply)
+        self._heard += [(read, attempt, repeat) for read in self._reader.came(number, attempt)]
 
     def _booked(self, ledger: Ledger, reply: Any) -> bool:
         """Whether an earlier run may have had the message, which is taken at once."""

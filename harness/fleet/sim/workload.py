@@ -117,7 +117,7 @@ class Client:
         """Begins to read the stream of this number."""
         name = f"stream-{item}"
         checkpoint, keep = self._client.policy.checkpoint, partial(self._keep, name)
-        stream = Stream(item, work.messages, checkpoint, self._ledger(name), keep)
+        stream = Stream(item, work.messages, checkpoint, self._ledger(name), keep, self._client.READER())
         driver.call(due, then, item=item, stream=stream)
 
     # What is done to it, in steps: each gives the seconds until the next one.

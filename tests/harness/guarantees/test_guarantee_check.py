@@ -25,6 +25,7 @@ from harness.guarantees import (
     RetriesElsewhere,
     SpreadsRetries,
     StopsWork,
+    Uncut,
     Verdict,
     WeightedShare,
     WithinDeadline,
@@ -47,6 +48,7 @@ ALL: list[Guarantee] = [
     RetriesElsewhere(),
     SpreadsRetries(),
     StopsWork(within=0.2),
+    Uncut(every=5),
 ]
 
 
@@ -68,6 +70,7 @@ def test_a_guarantee_is_spelled_as_one_would_write_it():
         "RetriesElsewhere()",
         "SpreadsRetries()",
         "StopsWork(within=0.200)",
+        "Uncut(every=5)",
     ]
 
 
@@ -88,7 +91,8 @@ def test_a_clean_run_is_judged():
     verdicts = check_all(history(steady(2000)), ALL)
     assert [verdict.guarantee for verdict in verdicts] == [str(guarantee) for guarantee in ALL]
     assert [verdict.verdict for verdict in verdicts] == ["held"] * 8 + ["unknown"] * 3 + ["held"] + ["unknown"] * 2 + [
-        "held"
+        "held",
+        "unknown",
     ]
 
 

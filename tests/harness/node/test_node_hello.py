@@ -36,6 +36,7 @@ def test_a_stream_of_greetings_can_be_asked_for_from_its_middle_on(start, after,
     assert [reply.number for reply in server.hello.SayHelloToEach(request)] == numbers
     (execution,) = server.wait_for(lambda told: told[0].code is not None)
     assert (execution.code, execution.executed is not None) == ("OK", True)
+    assert execution.messages == len(numbers)
 
 
 @pytest.mark.parametrize(

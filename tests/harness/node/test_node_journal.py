@@ -30,6 +30,21 @@ def test_a_kill_in_the_middle_of_a_call_leaves_what_was_done(start):
     assert (second.operation, second.executed, second.ended, second.code) == (2, None, None, None)
 
 
+def test_a_kill_in_the_middle_of_a_stream_leaves_what_was_sent(start):
+    """The journal tells of each message that a caller has heard, and of one more at most; the stream was not done."""
+    server = start(service_time=0.02)
+    stream = server.hello.SayHelloToEach(HelloRequest(name="A" * 100), metadata=(("stormproof-call", "1"),))
+    heard = [next(stream).number for _ in range(3)]
+    server.process.signal(signal.SIGKILL)
+    with pytest.raises(grpc.RpcError):
+        heard += [message.number for message in stream]
+    assert server.process.wait(5.0) == -signal.SIGKILL
+    (execution,) = server.executions()
+    assert heard == list(range(1, len(heard) + 1))
+    assert execution.messages in (len(heard), len(heard) + 1)
+    assert (execution.executed, execution.code) == (None, None)
+
+
 def test_what_a_caller_was_told_is_in_the_journal(start):
     """A kill straight after each reply finds its execution journaled, 20 times of 20."""
     server = start()

@@ -49,6 +49,7 @@ STORMY = """\
       "servers": 2,
       "calls": 4,
       "attempts": 7,
+      "messages": 0,
       "outcomes": {
         "ok": 2,
         "fail": 1,
