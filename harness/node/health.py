@@ -16,11 +16,9 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server as add_health
 
 from harness.node.conduct import Conduct
+from harness.node.hello import SERVICES
 
 __all__ = ["Health", "add_health"]
-
-#: What can be asked about: the server as a whole, and its service.
-SERVICES = ("", "hello.Hello")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

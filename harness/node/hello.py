@@ -26,6 +26,8 @@ OPERATION, PREVIOUS, ITEM, REPEAT = (
     "stormproof-call", "grpc-previous-rpc-attempts", "stormproof-item", "stormproof-repeat",
 )  # fmt: skip
 
+#: What the health service beside it knows of: the server as a whole, and this service.
+SERVICES = ("", "hello.Hello")
 #: What a call is told that finds no worker free and as many calls waiting as may.
 QUEUE_FULL = "too many calls wait here already"
 

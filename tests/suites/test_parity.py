@@ -14,7 +14,7 @@ from faults import Blackhole, Errors, Kill, Latency, Overload, Pause, Reset, dur
 from harness import GREETINGS, Available, Client, Poisson, Scenario, Servers, Streams
 from harness.fleet.sim.fleet import SimFleet
 from harness.runner import run as run_once
-from stormproof import Code, LeastRequest, Policy, Retry, RoundRobin
+from stormproof import Code, Failover, HealthCheck, LeastRequest, Policy, Retry, RoundRobin
 
 #: Attempts a call. A fault is seen to act, and calls meet it, some 20 ms sooner or later than in virtual time: at 100
 #: calls a second 2 or 3 calls each time, of 350. A server that starts takes 0.1 to 0.5 s, each with a trial or two. And where
@@ -37,10 +37,10 @@ POLICY = Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))
 HIT = named("server-1")
 
 
-def day(*faults, balancer, policy=POLICY, workload=Poisson(rate=100, seconds=3.5), **servers):
+def day(*faults, balancer, policy=POLICY, failover=Failover(), workload=Poisson(rate=100, seconds=3.5), **servers):
     return Scenario(
         servers=Servers(4, **servers),
-        client=Client(balancer=balancer, policy=policy),
+        client=Client(balancer=balancer, policy=policy, failover=failover),
         workload=workload,
         faults=[during(0.5, 2.5, fault, on=HIT) for fault in faults],
         guarantees=[Available(0.9)],
@@ -50,6 +50,7 @@ def day(*faults, balancer, policy=POLICY, workload=Poisson(rate=100, seconds=3.5
 IMPATIENT = Policy(timeout=1.0, attempt_timeout=0.25, idempotent=True)
 RESUMED = Policy(timeout=5.0, attempt_timeout=0.5, retry=Retry(attempts=3), checkpoint=GREETINGS)
 STREAMS = Streams(rate=25, seconds=3.5, messages=10)
+ASKED = Failover(health=HealthCheck(interval=0.2, timeout=0.2))
 REFUSED = Policy(timeout=1.0, retry=Retry(attempts=3, on={Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED}))
 DAYS = {
     "quiet": day(balancer=RoundRobin()),
@@ -61,6 +62,7 @@ DAYS = {
     "overload": day(Overload(1, delay=0.2), balancer=LeastRequest(), policy=REFUSED),
     "killed under streams": day(Kill(), balancer=RoundRobin(), policy=RESUMED, workload=STREAMS, service_time=0.04),
     "reset streams": day(Reset(), balancer=RoundRobin(), policy=RESUMED, workload=STREAMS, service_time=0.04),
+    "paused, and asked": day(Pause(), balancer=RoundRobin(), failover=ASKED),
     "paused": day(Pause(), balancer=LeastRequest(), policy=IMPATIENT),
 }
 

@@ -7,6 +7,7 @@
     workload.py    the client's process: calls that are due       the twin of harness/client.py
     driver.py      calls and their attempts                       the twin of stormproof/driver.py
     stream.py      what is read of an answer stream               the twin of stormproof/streaming.py
+    health.py      who is asked whether it can serve              the twin of stormproof/health_checks.py
     subchannel.py  connecting, and connecting again               the twin of stormproof/subchannels.py, and of gRPC
     link.py        connections, through the built-in proxy's toxics    the twin of harness/proxy/link.py
     server.py      workers, queue, misbehaviour, how a process ends    the twin of harness/node/

@@ -16,6 +16,7 @@ from typing import Any
 from harness.client import CALL, ITEM
 from harness.client import Client as Config
 from harness.fleet.sim.engine import Engine
+from harness.fleet.sim.health import HealthChecks, Question
 from harness.fleet.sim.link import Connection
 from harness.fleet.sim.process import Process
 from harness.fleet.sim.server import Phase, Server
@@ -192,6 +193,19 @@ class Driver:
             rng=random.Random(seed),
         )
         self._subchannels = {f"{name}:1": Subchannel(self, server) for name, server in servers.items()}
+        self._checks: HealthChecks | None = None
+        if config.failover is not None and config.failover.health is not None:
+            addresses, rng = tuple(self._subchannels), random.Random(seed)
+            self._checks = HealthChecks(self, self._pool, addresses, config.failover.health, rng)
+
+    def begin(self) -> None:
+        """The workload begins: from now on endpoints are asked whether they can serve, if they are to be."""
+        if self._checks is not None:
+            self._checks.begin()
+
+    def subchannel(self, address: str) -> Subchannel:
+        """The way to the endpoint of this address."""
+        return self._subchannels[address]
 
     def call(
         self, due: float, then: Then, *, item: int | None = None, mark: Mark | None = None, stream: Stream | None = None
@@ -212,13 +226,17 @@ class Driver:
             call.machine = self._call_type(self._pool, self._stream_policy, resumable=stream.resumable, key=key)
         self._perform(call, call.machine.begin(now))
 
-    def ended(self, attempt: Attempt, outcome: Outcome) -> None:
+    def ended(self, attempt: Attempt | Question, outcome: Outcome) -> None:
         """An attempt ended; one that had already is none of ours."""
         if attempt.ended is not None:
             return
         now = self.engine.now
         attempt.ended = now
         attempt.outcome = outcome
+        if isinstance(attempt, Question):
+            assert self._checks is not None
+            self._checks.answered(attempt, outcome)
+            return
         call = attempt.call
         self._perform(call, call.machine.finished(attempt.number, outcome, now))
 
@@ -276,7 +294,7 @@ class Driver:
             elif deadline >= fuses[-1].deadline:  # type: ignore[operator] # all of them have one
                 fuses.append(attempt)
             else:
-                engine.at(deadline, self._timed_out, attempt)
+                engine.at(deadline, self.timed_out, attempt)
         if call.stream is not None:
             attempt.after = attempt.said = call.stream.asked.after
             if self._silence is not None:
@@ -312,15 +330,16 @@ class Driver:
                     self.engine.at(attempt.deadline, self._burnt, None)
                     return
                 fuses.popleft()  # before a further attempt is started
-                self.engine.at(now, self._timed_out, attempt)
+                self.engine.at(now, self.timed_out, attempt)
             else:
                 fuses.popleft()
 
-    def _timed_out(self, attempt: Attempt) -> None:
+    def timed_out(self, attempt: Attempt | Question) -> None:
+        """Its time is over."""
         if attempt.ended is not None:
             return
         if self.process.stopped:
-            self.process.put_off(self._timed_out, attempt)
+            self.process.put_off(self.timed_out, attempt)
             return
         attempt.subchannel.cancel(attempt)
         self.ended(attempt, TOO_LATE)

@@ -75,8 +75,6 @@ class SimFleet:
         client = scenario.client
         if not isinstance(client, Client) or type(client).channel is not Client.channel:
             yield f"the sim fleet has no model of the client {client!r}, only of harness.Client; run it with --fleet=local"
-        elif client.failover is not None and client.failover.health is not None:
-            yield "the sim fleet has no model of health checks (Failover.health); run it with --fleet=local"
         if scenario.servers.command is not None:
             yield "the sim fleet has no model of servers with a command of their own; run it with --fleet=local"
         for planned in plan.faults:

@@ -31,6 +31,8 @@ CONNECT = 0.002
 REQUEST, REPLY, CANCEL, PREFACE, GREETING, GOAWAY = (bytes(size) for size in (84, 78, 13, 300, 100, 34))
 #: Of an answer stream: each message, beside the name in it, and what comes before the first and after the last one.
 MESSAGE, LAST = bytes(26), bytes(49)
+#: A question whether a server can serve, and the answer.
+QUESTION, HEALTH = bytes(50), bytes(56)
 
 
 class Way:

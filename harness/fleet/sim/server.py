@@ -19,11 +19,12 @@ from faults.server import ServerFault
 from harness.fleet.errors import FleetError
 from harness.fleet.misbehaviour import behaviour, check_together, counted, seed_for
 from harness.fleet.sim.engine import Engine
-from harness.fleet.sim.link import GOAWAY, GREETING, LAST, MESSAGE, REPLY, Connection, Proxy
+from harness.fleet.sim.health import Question
+from harness.fleet.sim.link import GOAWAY, GREETING, HEALTH, LAST, MESSAGE, REPLY, Connection, Proxy
 from harness.fleet.sim.process import Process
 from harness.fleet.slices import LEAST, PERIOD
 from harness.node.conduct import Conduct
-from harness.node.hello import QUEUE_FULL
+from harness.node.hello import QUEUE_FULL, SERVICES
 from harness.node.server import GRACE
 from harness.service_time import Draws
 from stormproof.core.outcome import Code, Evidence, Outcome
@@ -40,6 +41,8 @@ LOOK = 0.001
 FULL = Outcome(Code.RESOURCE_EXHAUSTED, Evidence.ANSWERED, QUEUE_FULL)
 #: What a client hears of a call that comes to a server which takes no more: nobody can know whether it was begun.
 TURNED_AWAY = Outcome(Code.CANCELLED, Evidence.LOST, "CANCELLED")
+#: What a client hears that asks for the health of a service which is not here.
+NOT_FOUND = Outcome(Code.NOT_FOUND, Evidence.ANSWERED, "there is no such service here")
 _UNANSWERED = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
 
 
@@ -178,10 +181,26 @@ class Server:
         if attempt.expires < math.inf:
             self.engine.at(attempt.expires, self._expired, attempt)
 
-    def cancelled(self, attempt: Attempt) -> None:
+    def asked(self, question: Question) -> None:
+        """Somebody wants to know whether it can serve. No worker is needed to say so, and no misbehaviour denies it."""
+        if self._process.stopped:
+            self._process.put_off(self.asked, question)
+            return
+        connection = question.connection
+        assert connection is not None
+        if not connection.server_gone:
+            if self._draining:
+                question.answer = TURNED_AWAY
+            elif question.service not in SERVICES:
+                question.answer = NOT_FOUND
+            connection.down.send(connection.subchannel.answered, question, HEALTH)
+
+    def cancelled(self, attempt: Attempt | Question) -> None:
         """Its caller gave it up."""
         if self._process.stopped:
             self._process.put_off(self.cancelled, attempt)
+        elif isinstance(attempt, Question):
+            return
         elif attempt.phase in _UNDER_WAY:
             self._ended(attempt, "CANCELLED")
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.fleet.sim.link import CANCEL, REQUEST, Connection
+from harness.fleet.sim.health import Question
+from harness.fleet.sim.link import CANCEL, QUESTION, REQUEST, Connection
 from stormproof.core.outcome import Code, Evidence, Outcome
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ class Subchannel:
         self._failing = False
         self._failures = 0  # in a row
         self._next_try = 0.0
-        self._waiting: list[Attempt] = []
+        self._waiting: list[Attempt | Question] = []
 
-    def send(self, attempt: Attempt) -> None:
-        """An attempt is to be made here."""
+    def send(self, attempt: Attempt | Question) -> None:
+        """An attempt is to be made here, or its server to be asked."""
         if self._ready is not None:
             self._send(attempt, self._ready)
         elif self._failing:
@@ -67,22 +68,25 @@ class Subchannel:
             if not self._connecting:
                 self._connect()
 
-    def cancel(self, attempt: Attempt) -> None:
+    def cancel(self, attempt: Attempt | Question) -> None:
         """It was given up; its server hears of it, if it may have heard of the attempt."""
         connection = attempt.connection
         if connection is not None and connection.flying.pop(attempt, attempt) is None:
             connection.up.send(self.server.cancelled, attempt, CANCEL)
 
-    def _send(self, attempt: Attempt, connection: Connection) -> None:
+    def _send(self, attempt: Attempt | Question, connection: Connection) -> None:
         attempt.connection = connection
         if attempt.deadline is not None:
             attempt.remaining = attempt.deadline - self._driver.engine.now
         connection.flying[attempt] = None
+        if isinstance(attempt, Question):
+            connection.up.send(self.server.asked, attempt, QUESTION)
+            return
         stream = attempt.call.stream
         data = REQUEST if stream is None else REQUEST + bytes(stream.messages)  # it greets a name as long as that
         connection.up.send(self.server.requested, attempt, data)
 
-    def _unsent(self, attempt: Attempt) -> None:
+    def _unsent(self, attempt: Attempt | Question) -> None:
         if self._driver.process.stopped:
             self._driver.process.put_off(self._unsent, attempt)
         else:
@@ -155,7 +159,7 @@ class Subchannel:
         elif connection is self._ready:
             self._ready = None
 
-    def answered(self, attempt: Attempt) -> None:
+    def answered(self, attempt: Attempt | Question) -> None:
         """An answer arrived."""
         if self._driver.process.stopped:
             self._driver.process.put_off(self.answered, attempt)

@@ -62,7 +62,9 @@ class Client:
         process, driver, work = self._process, self._driver, self._scenario.workload
         if process.stopped:
             process.put_off(self.begin, None)
-        elif isinstance(work, Batch):
+            return
+        driver.begin()
+        if isinstance(work, Batch):
             name = f"batch-{self._plan.seed}"
             keep, ledger = partial(self._keep, name), self._ledger(name)
             _Items(self._engine, process, driver, work, keep, ledger, self._is_through).next()

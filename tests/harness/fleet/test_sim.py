@@ -59,8 +59,6 @@ from stormproof import (
     Backoff,
     Code,
     ConsistentHash,
-    Failover,
-    HealthCheck,
     Hedge,
     LeastRequest,
     PeakEwma,
@@ -474,7 +472,6 @@ class Flood(Fault):
     [
         ({"client": GrpcClient()}, "no model of the client GrpcClient("),
         ({"servers": Servers(1, command=("./server", "{port}"))}, "no model of servers with a command of their own"),
-        ({"client": Client(failover=Failover(health=HealthCheck()))}, "no model of health checks"),
         ({"faults": [at(0.5, Flood())]}, "no model of the fault Flood()"),
         ({"faults": [at(0.5, Kill(), on=named("client"))]}, "needs a Batch"),
     ],

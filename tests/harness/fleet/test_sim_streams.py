@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Blackhole, Drain, Kill, Pause, at, during, named
+from faults import Blackhole, Drain, Kill, Pause, Reset, at, during, named
 from harness import GREETINGS, Available, Client, Scenario, Servers, Streams, Uncut
 from harness.client import GENERATION
 from harness.fleet.sim.fleet import SimFleet
@@ -20,11 +20,11 @@ from stormproof import Backoff, Policy, Retry, RoundRobin
 AGAIN = Policy(timeout=10.0, retry=Retry(attempts=3, backoff=Backoff(base=0.0)), checkpoint=GREETINGS)
 
 
-def day(*faults, due=(0.0,), messages=3, servers=2, policy=AGAIN, every=None, patience=5.0):
+def day(*faults, due=(0.0,), messages=3, servers=2, policy=AGAIN, durable=None, patience=5.0):
     """The history of one run in virtual time, of streams due at these times."""
     scenario = Scenario(
         servers=Servers(servers, service_time=0.010),
-        client=Client(balancer=RoundRobin(), policy=policy, checkpoint_every=every),
+        client=Client(balancer=RoundRobin(), policy=policy, checkpoint_every=durable),
         workload=Streams(rate=1, seconds=10, messages=messages),
         faults=faults,
         guarantees=[Available(1.0)],
@@ -107,7 +107,7 @@ def test_a_drained_server_ends_the_streams_that_it_can():
 
 def test_a_killed_client_goes_on_with_its_streams():
     """Promise: killed after message 14, with 10 on its disk, it hears 11 on again; those that it may have had are marked."""
-    history = day(during(0.145, 0.245, Kill(), on=named("client")), messages=30, servers=1, every=10, due=(0.0, 5.0))
+    history = day(during(0.145, 0.245, Kill(), on=named("client")), messages=30, servers=1, durable=10, due=(0.0, 5.0))
     assert history.client_starts == 2
     assert told(history) == [
         "0: 1-14 1 server-0: info UNKNOWN -",
@@ -120,7 +120,7 @@ def test_a_killed_client_goes_on_with_its_streams():
 
 def test_a_stream_that_was_read_to_its_end_is_not_asked_for_again():
     """Promise: a client that is started again reads only what it has not read."""
-    history = day(during(0.5, 0.6, Kill(), on=named("client")), servers=1, every=10, due=(0.0, 0.49, 3.0))
+    history = day(during(0.5, 0.6, Kill(), on=named("client")), servers=1, durable=10, due=(0.0, 0.49, 3.0))
     assert [o.item for o in history.operations] == [0, 1, 1, 2]
 
 
@@ -138,7 +138,7 @@ def test_without_a_durable_checkpoint_a_killed_client_begins_again():
 
 def test_streams_that_are_under_way_after_the_patience_end_as_cancelled():
     """Promise: as calls do; what a killed client had begun is none of its successor's."""
-    history = day(during(0.1, 0.2, Kill(), on=named("client")), messages=500, servers=1, every=10, patience=1.0)
+    history = day(during(0.1, 0.2, Kill(), on=named("client")), messages=500, servers=1, durable=10, patience=1.0)
     assert told(history) == [
         "0: 1-9 1 server-0: info UNKNOWN -",
         "0: 1-10* 1 server-0, 11-99 1 server-0: info CANCELLED 1.4000",
@@ -149,3 +149,13 @@ def test_a_client_with_streams_cannot_be_paused():
     """Promise: what is due meanwhile would begin late, so nothing could be claimed; that is said before anything is run."""
     with pytest.raises(AssertionError, match=r"Pause\(\) on the client needs a Batch: Streams would begin late"):
         day(during(0.1, 0.2, Pause(), on=named("client")))
+
+
+def test_every_message_counts_attempts_anew():
+    """Promise: with three attempts a stream outlives any number of breaks, as long as a message comes between them."""
+    torn = [during(t / 10, t / 10 + 0.015, Reset(), on=named(f"server-{t % 2}")) for t in range(1, 7)]
+    history = day(*torn, messages=80)
+    [operation] = history.operations
+    assert operation.result == "ok"
+    assert len(operation.heard) == len(operation.attempts) >= 6
+    assert [piece.first for piece in operation.heard[1:]] == [piece.last + 1 for piece in operation.heard[:-1]]
