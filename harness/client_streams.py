@@ -6,7 +6,8 @@ process, its journal tells of no less than its store does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,9 @@ class Durable:
         was = self.store.progress(self._name(item))
         return was is not None and was.finished
 
-    def read(self, item: int, ask: Callable[[Any], Iterable[Any]], request: Any) -> Iterator[tuple[Any, bool]]:
+    def read(
+        self, item: int, ask: Callable[[Any], Iterable[Any]], request: Any
+    ) -> Generator[tuple[Any, bool], None, None]:
         """The messages from where it is, each with whether an earlier run may have had it."""
         messages = checkpointed_stream(
             ask, request, checkpoint=self.checkpoint, store=self.store, name=self._name(item), every=self.every
@@ -64,11 +67,20 @@ def read(
     with calls.operation(due, item=item, messages=messages) as operation:
         ask = partial(calls.stub.SayHelloToEach, metadata=operation.metadata, timeout=calls.timeout)
         request = calls.request(name=name)
-        answers = ((m, False) for m in ask(request)) if durable is None else durable.read(item, ask, request)
-        for message, repeat in answers:
-            if message.message != f"Hello, {name}!":
-                raise WrongAnswer(f"the answer was {message.message!r}")
-            attempt = recorder.attempts.get(operation.id, 0)
-            for number in reads.came(message.number, attempt):
-                recorder.heard(operation.id, number, attempt, repeat)
+        with closing(_all(ask(request)) if durable is None else durable.read(item, ask, request)) as answers:
+            for message, repeat in answers:
+                if message.message != f"Hello, {name}!":
+                    raise WrongAnswer(f"the answer was {message.message!r}")
+                attempt = recorder.attempts.get(operation.id, 0)
+                for number in reads.came(message.number, attempt):
+                    recorder.heard(operation.id, number, attempt, repeat)
     return operation.ok
+
+
+def _all(stream: Any) -> Generator[tuple[Any, bool], None, None]:
+    """The messages of a call, none of which any earlier run had; the call ends with its reader."""
+    try:
+        for message in stream:
+            yield message, False
+    finally:
+        stream.cancel()

@@ -245,19 +245,18 @@ class Driver:
         call, now = attempt.call, self.engine.now
         assert call.stream is not None
         call.machine.progressed(now)
-        call.stream.came(number, attempt.number, now)
+        if attempt.wrong:
+            call.stream.wrong = True
+            self._break_off(call, CANCELLED)
+        else:
+            call.stream.came(number, attempt.number, now)
 
     def close(self) -> None:
         """Closes the channel under the calls that are under way: they end as cancelled."""
         self.closed = True
-        now = self.engine.now
         for call in self._operations[self._begun :]:
             if call.ended is None and call.machine.state is not State.DONE:
-                finish = call.machine.cancelled(now)[-1:]
-                for attempt in call.attempts:
-                    if attempt.ended is None:
-                        self._give_up(attempt, CLOSED)
-                self._perform(call, finish)
+                self._break_off(call, CLOSED)
         self.end()
 
     def end(self) -> None:
@@ -265,6 +264,14 @@ class Driver:
         for connection in list(self.connections):
             connection.closed_by_client()
         self.connections.clear()
+
+    def _break_off(self, call: Operating, outcome: Outcome) -> None:
+        """Its caller wants nothing any more: so do its attempts end."""
+        finish = call.machine.cancelled(self.engine.now)[-1:]
+        for attempt in call.attempts:
+            if attempt.ended is None:
+                self._give_up(attempt, outcome)
+        self._perform(call, finish)
 
     def _perform(self, call: Operating, actions: list[Action]) -> None:
         for action in actions:
@@ -361,8 +368,8 @@ class Driver:
 
     def _finish(self, call: Operating, finish: Finish) -> None:
         call.ended = self.engine.now
-        outcome = finish.outcome
-        if outcome is OK and call.attempts[finish.attempt - 1].wrong:
+        outcome, stream = finish.outcome, call.stream
+        if stream.wrong if stream is not None else outcome is OK and call.attempts[finish.attempt - 1].wrong:
             call.code, call.detail = "WRONG_ANSWER", "the answer was 'Hello, somebody else!'"
         elif outcome is OK:
             call.result, call.code = "ok", "OK"
@@ -373,8 +380,8 @@ class Driver:
             tried = "; ".join(f"{a.subchannel.server.name} {o.code.name} ({o.evidence.value})" for a, o in failed)
             plural = "" if len(failed) == 1 else "s"
             call.detail = f"{outcome.message} [{len(failed)} attempt{plural}: {tried or 'none'}]"
-        if call.stream is not None:
-            call.stream.ended(whole=outcome is OK)
+        if stream is not None:
+            stream.ended(whole=outcome is OK)
         call.then(call)
 
     def _key(self, call: Operating, mark: Mark | None) -> str | None:

@@ -20,6 +20,7 @@ from faults import (
     PacketLoss,
     Pause,
     Restart,
+    StaleHealth,
     WrongAnswer,
 )
 from faults.network import NetworkFault
@@ -33,7 +34,9 @@ from harness.scenario import Plan, Scenario, Servers
 from harness.workload import Batch
 
 #: The faults that there is a model of, beside those of the network, which the built-in proxy's toxics are.
-MODELLED = (Kill, Drain, Pause, Restart, CpuHog, FileDescriptors, Errors, Overload, Hang, WrongAnswer, ColdStart)
+MODELLED = (
+    Kill, Drain, Pause, Restart, CpuHog, FileDescriptors, Errors, Overload, Hang, WrongAnswer, ColdStart, StaleHealth,
+)  # fmt: skip
 #: Those of the network that there is none of: what gRPC makes of a stream with holes in it is not modelled.
 NOT_MODELLED = (PacketLoss,)
 

@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from harness.fleet.sim.driver import Driver
     from harness.fleet.sim.subchannel import Subchannel
 
+#: The status of a service that does not serve, by its number in grpc.health.v1.HealthCheckResponse.
+NOT_SERVING = 2
+
 
 class Question:
     """One question, which travels as an `Attempt` does."""
 
-    __slots__ = ("answer", "connection", "deadline", "ended", "health", "outcome", "remaining", "service", "subchannel")
+    __slots__ = (
+        "answer", "connection", "deadline", "ended", "health", "outcome", "remaining", "service", "serving", "subchannel",
+    )  # fmt: skip
 
     def __init__(self, service: str, health: Health, subchannel: Subchannel, deadline: float) -> None:
         self.service = service
@@ -33,6 +38,7 @@ class Question:
         self.deadline: float | None = deadline
         self.connection: Connection | None = None
         self.answer = OK
+        self.serving = True  # what a reply says, if there is one
         self.ended: float | None = None
         self.outcome: Outcome | None = None
         self.remaining: float | None = None
@@ -74,9 +80,10 @@ class HealthChecks:
         self._arm()
 
     def answered(self, question: Question, outcome: Outcome) -> None:
-        """A question came back; OK is the word of a server that serves."""
+        """A question came back."""
         now, health = self._driver.engine.now, question.health
-        answer = answer_of(outcome.code, SERVING if outcome is OK else None)
+        status = SERVING if question.serving else NOT_SERVING
+        answer = answer_of(outcome.code, status if outcome is OK else None)
         if self._round.answered(health, answer, now):
             self._pool.checked(health.address, answer, health.serving, now)
         self._arm()

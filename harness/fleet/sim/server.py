@@ -182,7 +182,7 @@ class Server:
             self.engine.at(attempt.expires, self._expired, attempt)
 
     def asked(self, question: Question) -> None:
-        """Somebody wants to know whether it can serve. No worker is needed to say so, and no misbehaviour denies it."""
+        """Somebody wants to know whether it can serve. No worker is needed to say so; it may be told to lie."""
         if self._process.stopped:
             self._process.put_off(self.asked, question)
             return
@@ -193,6 +193,8 @@ class Server:
                 question.answer = TURNED_AWAY
             elif question.service not in SERVICES:
                 question.answer = NOT_FOUND
+            elif self._conduct is not None:
+                question.serving = self._conduct.serving(True)
             connection.down.send(connection.subchannel.answered, question, HEALTH)
 
     def cancelled(self, attempt: Attempt | Question) -> None:

@@ -20,11 +20,12 @@ class Stream:
     """The stream `item` of `messages` messages. `asked` is what the next attempt asks for.
 
     With a `ledger` it is durable: it goes on where that says, and `keep` puts its progress where a kill leaves it.
-    `since` is when the reader began to wait for a message.
+    `since` is when the reader began to wait for a message, `wrong` whether it got one that it had not asked for.
     """
 
     __slots__ = (
         "_checkpoint", "_first", "_heard", "_keep", "_ledger", "_name", "_reader", "asked", "messages", "resumable", "since",
+        "wrong",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +39,7 @@ class Stream:
     ) -> None:
         self.messages = messages
         self.since = 0.0
+        self.wrong = False
         self.resumable = checkpoint is not None
         self._checkpoint = checkpoint
         self._ledger = ledger

@@ -35,7 +35,6 @@ from faults import (
     Restart,
     Slice,
     SlowClose,
-    StaleHealth,
     Truncate,
     WrongAnswer,
     at,
@@ -372,7 +371,7 @@ def test_whose_end_is_heard_late_is_believed_to_be_there():
     assert [o.id for o in at_once.operations if any(attempt.lost for attempt in o.attempts)] == []
 
 
-@pytest.mark.parametrize("fault", [PacketLoss(0.5), MemoryHog(1000), StaleHealth()], ids=str)
+@pytest.mark.parametrize("fault", [PacketLoss(0.5), MemoryHog(1000)], ids=str)
 def test_what_there_is_no_model_of_says_so(fault):
     """Promise: such a run is unknown, with the fault and where to run it."""
     history = day(at(0.5, fault))

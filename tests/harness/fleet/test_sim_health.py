@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Blackhole, Kill, Latency, Pause, Restart, at, during, named
+from faults import Blackhole, Kill, Latency, Pause, Restart, StaleHealth, at, during, named
 from harness import Available, Client, Scenario, Servers, Steady
 from harness.fleet.sim.fleet import SimFleet
 from harness.fleet.sim.server import Server
@@ -75,6 +75,14 @@ def test_a_server_that_was_restarted_is_called_again():
     """Promise: its word and then a trial bring it back: gone for 0.7 s, it has its half again within 1.5 s of its start."""
     history = day(at(1.0, Restart(downtime=0.5), on=named(SICK)))
     assert tried(history, 3.5, 6.0) == {SICK: 25, WELL: 25}
+
+
+def test_a_server_is_taken_at_its_word():
+    """Promise: one that says it does not serve, though it does, is left at once, and is back with its next good word."""
+    history = day(during(1.0, 4.0, StaleHealth(), on=named(SICK)))
+    assert tried(history, 1.2, 4.0) == {WELL: 56}
+    assert tried(history, 4.2, 6.0) == {SICK: 18, WELL: 18}
+    assert 15 <= history.faults[0].touched <= 30  # a question each 0.1 to 0.2 s
 
 
 def test_questions_go_through_what_is_between():

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from faults import Blackhole, Drain, Kill, Pause, Reset, at, during, named
+from faults import Blackhole, Drain, Kill, Pause, Reset, WrongAnswer, at, during, named
 from harness import GREETINGS, Available, Client, Scenario, Servers, Streams, Uncut
 from harness.client import GENERATION
 from harness.fleet.sim.fleet import SimFleet
@@ -94,6 +94,14 @@ def test_a_stream_keeps_its_deadline():
     history = day(messages=100, policy=replace(AGAIN, timeout=0.5), servers=1)
     assert told(history) == ["0: 1-49 1 server-0: info DEADLINE_EXCEEDED 0.5000"]
     assert sent(history) == ["server-0 0 49 CANCELLED"]
+
+
+def test_a_message_for_somebody_else_is_not_ok():
+    """Promise: as in the real client the stream is broken off there, and its server hears of it."""
+    history = day(at(0.0, WrongAnswer()), messages=10, servers=1)
+    assert told(history) == ["0: : info WRONG_ANSWER 0.0135"]
+    assert sent(history) == ["server-0 0 1 CANCELLED"]
+    assert [a.code for a in history.operations[0].attempts] == ["CANCELLED"]
 
 
 def test_a_drained_server_ends_the_streams_that_it_can():
