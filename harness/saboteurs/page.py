@@ -34,8 +34,9 @@ Exit status: 0 all found and all clean twins held, 1 not so, 2 it could not run.
 decides in real runs, too.
 
 The saboteurs are in `harness/saboteurs/`, a few lines each: a subclass of the part that it spoils. To plant a defect of your
-own, give a subclass of `Client` a `POOL` (who is called), a `CALL` (when another attempt follows) or a `LEDGER` (what a
-checkpoint says), or give a `Client` a balancer, policy or budget. One with a `LEDGER` of its own runs in virtual time only.
+own, give a subclass of `Client` a `POOL` (who is called), a `CALL` (when another attempt follows), a `READER` (what of a stream
+reaches its caller) or a `LEDGER` (what a checkpoint says), or give a `Client` a balancer, policy or budget. One with a `LEDGER`
+of its own runs in virtual time only.
 
 Made by `python -m harness.saboteurs.page`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from faults import Kill, Reset, during, named
 from harness.client import Client
@@ -81,11 +82,10 @@ class _Overtaking(Reader):
         return () if self._held is not None else (number,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Overtaking(Client):
     """Its reader lets a message overtake another one where the stream was continued."""
 
-    READER = _Overtaking
+    READER: ClassVar[type[Reader]] = _Overtaking
 
 
 class _EndOfFile(Call):
@@ -102,11 +102,10 @@ class _EndOfFile(Call):
         return super()._finish(Finish(finish.attempt, OK) if begun else finish)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EndOfFile(Client):
     """A connection that closes is the end of what came over it."""
 
-    CALL = _EndOfFile
+    CALL: ClassVar[type[Call]] = _EndOfFile
 
 
 class _Unmarked(Ledger):
@@ -114,11 +113,10 @@ class _Unmarked(Ledger):
         return replace(super().hand_out(), repeat=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Unmarked(Client):
     """What may come twice is not marked so."""
 
-    LEDGER = _Unmarked
+    LEDGER: ClassVar[type[Ledger]] = _Unmarked
 
 
 PLANTED = (
@@ -128,6 +126,7 @@ PLANTED = (
         day=TORN,
         client=resuming(OneEarly()),
         found_by=Uncut,
+        published=(28,),
     ),
     Saboteur(
         name="resumes-one-message-late",
@@ -135,6 +134,7 @@ PLANTED = (
         day=TORN,
         client=resuming(OneLate()),
         found_by=Uncut,
+        published=(28,),
     ),
     Saboteur(
         name="resumes-from-the-start",
@@ -142,6 +142,7 @@ PLANTED = (
         day=TORN,
         client=resuming(FromTheStart()),
         found_by=Uncut,
+        published=(28,),
     ),
     Saboteur(
         name="resumes-out-of-order",
@@ -149,6 +150,7 @@ PLANTED = (
         day=TORN,
         client=planted(Overtaking, TORN.client),
         found_by=Uncut,
+        published=(28,),
     ),
     Saboteur(
         name="takes-a-break-for-an-end",
@@ -156,6 +158,7 @@ PLANTED = (
         day=TORN,
         client=planted(EndOfFile, lacking(TORN.client, policy=Policy(timeout=5.0, retry=Retry(attempts=3)))),
         found_by=Uncut,
+        published=(5,),
     ),
     Saboteur(
         name="repeats-messages-in-silence",
@@ -163,5 +166,6 @@ PLANTED = (
         day=RELOADED,
         client=planted(Unmarked, RELOADED.client),
         found_by=Uncut,
+        published=(28,),
     ),
 )

@@ -234,7 +234,8 @@ def test_a_session_without_stormproof_is_not_slowed(pytester):
 
 def test_the_names_of_the_harness_are_there_when_asked_for():
     """`from harness import ...` works as ever for every name it promises, and says which it does not have."""
-    script = "import harness; print(all(getattr(getattr(harness, name), "__name__", name) == name for name in harness.__all__)); harness.Posson"
+    named = "getattr(getattr(harness, name), '__name__', name) == name"
+    script = f"import harness; print(all({named} for name in harness.__all__)); harness.Posson"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert done.stdout == "True\n"
     assert done.stderr.splitlines()[-1].startswith("AttributeError: module 'harness' has no attribute 'Posson'")
