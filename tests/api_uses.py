@@ -62,6 +62,7 @@ from faults import (
     some,
 )
 from harness import (
+    GREETINGS,
     AtMostOnce,
     Available,
     AvoidsFaulty,
@@ -86,7 +87,9 @@ from harness import (
     SpreadsRetries,
     Steady,
     StopsWork,
+    Streams,
     Trace,
+    Uncut,
     WeightedShare,
     WithinDeadline,
 )
@@ -432,6 +435,12 @@ OTHER_DAYS = [
     replace(BAD_DAY, workload=Steady(rate=10, seconds=5), client=GrpcClient(timeout=1.0)),
     replace(BAD_DAY, workload=Closed(callers=4, seconds=5), guarantees=(Available(0.9),)),
     replace(BAD_DAY, workload=Batch(items=100), faults=()),
+    replace(
+        BAD_DAY,
+        client=Client(policy=Policy(checkpoint=GREETINGS), checkpoint_every=5),
+        workload=Streams(rate=10, seconds=5, messages=20),
+        guarantees=[Uncut(), Uncut(every=5)],
+    ),
     *(
         replace(BAD_DAY, servers=Servers(4, service_time=service_time, workers=4, queue=20, cold_start=0.5))
         for service_time in (
