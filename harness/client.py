@@ -367,10 +367,12 @@ def _streams(
             kept = stack.enter_context(CheckpointStore(store))
             durable = Durable(store=kept, checkpoint=client.policy.checkpoint, every=every, seed=seed)
         finished = (lambda _: False) if durable is None else durable.finished
-        due = still_due(arrivals, finished, calls.recorder.now())
+        start = calls.recorder.now()
+        due = still_due(arrivals, finished, start)
         reader = getattr(client, "READER", Reader)
         make = partial(read, calls, messages=work.messages, durable=durable, reader=reader)
-        _on_time(calls, ((at, partial(make, item, at)) for item, at in due), patience)
+        # What a killed client left is due when it begins, as in a batch: nobody can be late for it.
+        _on_time(calls, ((at, partial(make, item, at if at > start else None)) for item, at in due), patience)
 
 
 def _closed(calls: Calls, work: Closed, patience: float) -> None:

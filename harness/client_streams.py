@@ -60,9 +60,9 @@ def still_due(arrivals: Sequence[float], finished: Callable[[int], bool], now: f
 
 
 def read(
-    calls: Calls, item: int, due: float, *, messages: int, durable: Durable | None, reader: type[Reader] = Reader
+    calls: Calls, item: int, due: float | None, *, messages: int, durable: Durable | None, reader: type[Reader] = Reader
 ) -> bool:
-    """One operation: the stream of this number, of so many messages. Returns whether it came to an end."""
+    """One operation: the stream of this number, of so many messages, due then (None: now). Whether it came to an end."""
     name, reads, recorder = greeted(item, messages), reader(), calls.recorder
     with calls.operation(due, item=item, messages=messages) as operation:
         ask = partial(calls.stub.SayHelloToEach, metadata=operation.metadata, timeout=calls.timeout)
