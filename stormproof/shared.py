@@ -223,8 +223,12 @@ class Shared:
 
     def _policy_of(self, method: str) -> Policy:
         """The most specific one: the method's own, its service's, the channel's."""
+        return self._named_policy_of(method) or self._policy
+
+    def _named_policy_of(self, method: str) -> Policy | None:
+        """The method's own or its service's; None if it has but the channel's."""
         service = method[: method.rfind("/") + 1]
-        return self._methods.get(method, self._methods.get(service, self._policy))
+        return self._methods.get(method, self._methods.get(service))
 
     def _check_open(self) -> None:
         if self._closed.is_set():

@@ -35,10 +35,11 @@ _now = time.monotonic
 
 def stream_policy(channel: Shared, method: str) -> Policy:
     """The policy of an answer stream, as its machine needs it; the limit of silence is kept by the driver."""
-    policy = channel._policy_of(method)
+    named = channel._named_policy_of(method)
+    policy = named or channel._policy
     return replace(
         policy,
-        timeout=policy.timeout if policy is not channel._policy else None,
+        timeout=None if named is None else named.timeout,
         attempt_timeout=None,
         idempotent=policy.repeatable,
         hedge=None,

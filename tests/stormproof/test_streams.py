@@ -374,6 +374,16 @@ def test_the_channels_timeout_does_not_cut_streams_short(driver, serving):
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_a_streams_own_timeout_counts_also_where_it_is_the_channels_policy(driver, serving):
+    """Named for the method, the very same value is the method's own."""
+    _, addresses = serving()
+    short = Policy(timeout=0.1)
+    with calling(driver, addresses, policy=short, methods={EACH: short}) as client:
+        with pytest.raises(CallError) as caught:
+            list(client.each("1..0"))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 @pytest.mark.guarantee(68)
 def test_a_stream_can_be_cancelled_by_another_thread(driver, serving):
     """The reader gets CANCELLED, the server's attempt ends, and nothing stays in flight."""
