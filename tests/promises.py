@@ -106,7 +106,7 @@ PROMISES: dict[str, dict[int, str]] = {
         71: "A fatal answer ends all copies.",
         72: "Copies stay within the budget, even if all answers turn a hundred times slower.",
         73: "A copy goes to another endpoint.",
-        74: "Losing a race says nothing about an endpoint.",
+        74: "Losing a race says nothing about an endpoint, but that it was silent for so long.",
         75: "Copies start at a percentile of the latency.",
     },
     "Breaker and limits": {

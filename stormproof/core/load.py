@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from stormproof.core.pool import Flight
 
 
-#: An answer so many times quicker than the estimate is noise; two of them running are a change.
+#: An answer so many times quicker than the estimate is noise; two of them running are a change. An endpoint that takes so
+#: many times longer than another one is not worth a call, however idle it is.
 CHANGE = 4.0
 
 
@@ -33,18 +34,18 @@ class PeakEwmaLoad:
 
     A slower answer than the estimate becomes the estimate at once; a faster one decays it by exp(-dt / decay)
     (Finagle's PeakEwma). A call still in flight counts with its age, so that one that never answers is noticed without
-    waiting for it. A failure counts as an answer that took at least `failure` seconds, so that a server that fails
-    fast does not look fast.
+    waiting for it; one that is cancelled later than the estimate counts with the age that it had. A failure counts as an
+    answer that took at least `failure` seconds, so that a server that fails fast does not look fast.
     """
 
     __slots__ = (
-        "_asked",
         "_decay",
         "_failure",
         "_flights",
         "_low",
         "_old",
         "_probe",
+        "_quiet",
         "_single",
         "estimate",
         "observed",
@@ -56,15 +57,15 @@ class PeakEwmaLoad:
         self._probe = probe
         self._flights: dict[Flight, float] = {}  # in order of their start, so the first is the oldest
         self._old: set[Flight] = set()  # begun before a single call that went well, and still in flight
-        self._asked = -math.inf  # when the last call began
+        self._quiet = -math.inf  # since when no call has begun on it or ended
         self._low = 0  # answers running that were far quicker than the estimate
-        self._single: Flight | None = None  # the last one, if it began `probe` seconds or more after the one before
+        self._single: Flight | None = None  # the last one, if it began after `probe` quiet seconds
         self.estimate: float | None = None  # None: never heard from
         self.observed = -math.inf
 
     def started(self, flight: Flight, now: float) -> None:
-        self._single = flight if now - self._asked >= self._probe else None
-        self._asked = now
+        self._single = flight if now - self._quiet >= self._probe else None
+        self._quiet = now
         self._flights[flight] = now
 
     def finished(self, flight: Flight, outcome: Outcome, now: float) -> None:
@@ -73,12 +74,15 @@ class PeakEwmaLoad:
             self._old.discard(flight)
         else:
             del self._flights[flight]
+        self._quiet = now
         single = flight is self._single
         if single:
             self._single = None
-        if outcome.code is Code.CANCELLED or old:  # what is older than good news is no news
-            return
         took = max(0.0, now - flight.started)
+        if old:  # what is older than good news is no news
+            return
+        if outcome.code is Code.CANCELLED and (self.estimate is None or took <= self.estimate):
+            return  # else it would have taken even longer: so much is certain
         if outcome.code in FAILURES:
             took = max(took, self._failure)
         self._low = self._low + 1 if self.estimate is not None and took * CHANGE < self.estimate else 0
@@ -95,15 +99,21 @@ class PeakEwmaLoad:
             self.estimate = self.estimate * keep + took * (1.0 - keep)
         self.observed = now
 
-    def cost(self, now: float) -> float:
-        """Seconds that one more call would take; 0 for an idle endpoint never heard from, infinite for a busy one."""
+    def expected(self, now: float) -> float:
+        """Seconds that an answer takes; 0 for an idle endpoint never heard from, infinite for a busy one."""
+        estimate = self.estimate
         flights = self._flights
-        if self.estimate is None:
+        if estimate is None:
             return math.inf if flights else 0.0
-        if not flights:
-            return self.estimate * (len(self._old) + 1)
-        age = now - next(iter(flights.values()))
-        return max(self.estimate, age) * (len(flights) + len(self._old) + 1)
+        if flights:
+            age = now - next(iter(flights.values()))
+            if age > estimate:
+                return age
+        return estimate
+
+    def cost(self, now: float) -> float:
+        """Seconds that one more call would take, if it had to share with those in flight."""
+        return self.expected(now) * (len(self._flights) + len(self._old) + 1)
 
     @property
     def idle(self) -> bool:
@@ -111,11 +121,10 @@ class PeakEwmaLoad:
         return not self._flights and not self._old
 
     def forgotten(self, now: float) -> bool:
-        """Whether no call has begun on it for `probe` seconds: time to ask it again, with one at a time.
+        """Whether it was heard from, and was quiet for `probe` seconds: time to ask it again, with one at a time.
 
         Not while it is silent, and not only slow: a call that hangs says enough.
         """
-        if self._single is not None or now - self._asked < self._probe:
+        if self.estimate is None or self._single is not None or now - self._quiet < self._probe:
             return False
-        silence = now - next(iter(self._flights.values()), now)
-        return self.estimate is None or silence <= CHANGE * self.estimate
+        return now - next(iter(self._flights.values()), now) <= CHANGE * self.estimate

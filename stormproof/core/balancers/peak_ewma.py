@@ -1,11 +1,12 @@
 """The member expected to answer soonest, of two drawn at random: least response time, as Finagle and Linkerd do it.
 
-Three things are ours. An endpoint that looks slow is asked again with one single call if none has begun on it for `probe`
-seconds, and if that answers well it is believed at once, as are two answers running that are four times quicker: so a
-healed server has its share back in a moment, also under load, and a slow one costs one call a probe. An endpoint never
-heard from gets one call until it answers, not a crowd. And of two idle endpoints whose latencies differ by less than four
-times the slower one is picked in proportion to its speed: such differences are mostly noise, and one slow answer must
-not starve an endpoint for seconds.
+Four things are ours. An endpoint that takes four times as long as the other one is asked single calls only, however busy
+the other one is: its answers take long whether it is busy or not, and those of the busy one already hold its waiting. One
+such call follows when the endpoint was quiet for `probe` seconds, and if that answers well it is believed at once, as are
+two answers running that are four times quicker: so a healed server has its share back in a moment, also under load, and a
+slow one costs few calls. An endpoint never heard from gets one call until it answers, not a crowd. And of two idle
+endpoints whose latencies differ by less than four times the slower one is picked in proportion to its speed: such
+differences are mostly noise, and one slow answer must not starve an endpoint for seconds.
 """
 
 from __future__ import annotations
@@ -17,15 +18,11 @@ from typing import TYPE_CHECKING
 
 from stormproof.core.balancers.base import Picker
 from stormproof.core.check import complain, seconds
-from stormproof.core.load import Load, PeakEwmaLoad
+from stormproof.core.load import CHANGE, Load, PeakEwmaLoad
 
 if TYPE_CHECKING:
     from stormproof.core.eligible import Eligible
     from stormproof.core.pool import Member
-
-
-#: How many times slower an idle endpoint may look and still be picked now and then.
-NOISE = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +31,7 @@ class PeakEwma:
 
     decay    seconds over which an old latency fades to 1/e (default 10, as in Finagle).
     failure  seconds that a failed attempt counts for at least.
-    probe    seconds without a call after which an endpoint is asked again, however slow it was.
+    probe    seconds in which no call begins or ends after which an endpoint is asked again, however slow it was.
     """
 
     decay: float = 10.0
@@ -67,7 +64,12 @@ class _PeakEwmaPicker:
         one, two = first.load, second.load
         assert isinstance(one, PeakEwmaLoad)
         assert isinstance(two, PeakEwmaLoad)
-        cost, other = one.cost(now), two.cost(now)
+        mine, theirs = one.expected(now), two.expected(now)
+        if mine > theirs * CHANGE:
+            return first if one.forgotten(now) else second
+        if theirs > mine * CHANGE:
+            return second if two.forgotten(now) else first
+        cost, other = mine * (first.in_flight + 1), theirs * (second.in_flight + 1)
         if not eligible.even:
             cost, other = cost / first.weight, other / second.weight
         if cost > other:
@@ -76,6 +78,4 @@ class _PeakEwmaPicker:
 
     def _anyway(self, dearer: PeakEwmaLoad, ratio: float, now: float) -> bool:
         """Whether the dearer one is picked all the same: to ask it again, or because the difference may be noise."""
-        if dearer.estimate is None:
-            return False
-        return dearer.forgotten(now) or (dearer.idle and ratio < NOISE and self._rng.random() * 2.0 * ratio < 1.0)
+        return dearer.forgotten(now) or (dearer.idle and ratio < CHANGE and self._rng.random() * 2.0 * ratio < 1.0)

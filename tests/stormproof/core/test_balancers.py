@@ -508,6 +508,17 @@ def test_peak_ewma_is_not_led_by_noise():
         assert min(share(seen, index, 0, 10) for index in range(5)) > 0.1
 
 
+@pytest.mark.guarantee(30)
+@pytest.mark.parametrize("balancer", [PeakEwma(), Adaptive()], ids=repr)
+def test_one_far_slower_has_single_calls_however_busy_the_others_are(balancer):
+    """1000 calls a second at five that take 100 ms and never queue; one takes 1.2 s. It has one call each 2.2 s: its own
+    time, and a rest of `probe` (3 seeds, 6.6 s). Though idle, while the others have 25 calls each, it is not worth a call."""
+    slow = lambda index, now: (1.2 if index == 0 else 0.1, OK)  # noqa: ARG005, E731
+    for seed in range(3):
+        seen = simulate(balancer, slow, seconds=9.6, rate=1000, seed=seed)
+        assert 2 <= len([now for now, index in seen if index == 0 and now >= 3]) <= 4
+
+
 @pytest.mark.guarantee(33)
 def test_peak_ewma_is_not_drawn_to_a_server_that_fails_fast():
     """A server that fails in 1 ms gets less than its fair share: a failure is no quick answer."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import ANSWERED, CANCELLED, LOST, REFUSED, TIMED_OUT, WRONG, picks, pool_of
 
-from stormproof.core.balancers import LeastRequest, PeakEwma
+from stormproof.core.balancers import Adaptive, LeastRequest, PeakEwma
 from stormproof.core.budget import RetryBudget
 from stormproof.core.call import Call, Cancel, Cause, Finish, Start, State
 from stormproof.core.endpoint import Endpoint
@@ -435,11 +435,12 @@ def test_the_cap_on_copies_is_exact_when_latencies_jump_a_hundredfold():
 @pytest.mark.parametrize("balancer", [PeakEwma(), LeastRequest()], ids=repr)
 @pytest.mark.parametrize("known", [True, False])
 def test_a_loser_changes_no_statistics_but_its_place_in_flight(balancer, known):
-    """A cancelled copy: in-flight goes back; breaker, failure rate, latency estimate and budget stay as they were."""
+    """A cancelled copy: in-flight goes back; breaker, failure rate, latency estimate and budget stay as they were. Here the
+    endpoint takes 0.5 s, if it was heard from, and was silent for 0.3."""
     pool = pool_of("a", "b", balancer=balancer, seed=1)
     for _ in range(30 if known else 0):
         flight = pool.begin(0.0)
-        pool.finished(flight, ANSWERED if flight.member.index and not flight.member.breaker._row else OK, 0.02)
+        pool.finished(flight, ANSWERED if flight.member.index and not flight.member.breaker._row else OK, 0.5)
 
     def statistics(member):
         load, breaker = member.load, member.breaker
@@ -457,6 +458,22 @@ def test_a_loser_changes_no_statistics_but_its_place_in_flight(balancer, known):
     call.finished(1, CANCELLED, 5.3)
     assert loser.in_flight == 0
     assert statistics(loser) == (*before[loser.index][:-1], paid)
+
+
+@pytest.mark.guarantee(74)
+@pytest.mark.parametrize("balancer", [PeakEwma(), Adaptive()], ids=repr)
+def test_a_loser_was_silent_for_so_long_and_that_is_believed(balancer):
+    """An endpoint that answers in 20 ms loses three races after 300 ms of silence each: it takes 300 ms at least, and no
+    call follows. (Else hedged calls would never learn that it is slow: it cannot answer before it is cancelled.)"""
+    pool = pool_of("a", "b", balancer=balancer, failover=None, seed=1)
+    for turn in range(60):
+        pool.finished(pool.begin(turn * 0.1), OK, turn * 0.1 + 0.02)
+    slow = pool.members[0]
+    flights = [pool.begin(6.0) for _ in range(6)]
+    for flight in sorted(flights, key=lambda flight: flight.member is slow):
+        pool.finished(flight, *((CANCELLED, 6.3) if flight.member is slow else (OK, 6.02)))
+    assert slow.in_flight == 0
+    assert {pool.begin(6.31 + turn * 0.001).member.index for turn in range(50)} == {1}
 
 
 @pytest.mark.guarantee(74)
