@@ -2,8 +2,9 @@
 # make test  set up, and run every test and every suite
 # make check style and types
 # make bench what a call, a pick and a commit cost, and who is ejected wrongly: ours and theirs side by side
+# make bench-sim what a client does on bad days, in virtual time: ours, others' and what must be reached, in one table
 # make kills thousands of SIGKILLs of clients with a checkpoint, at random moments
-.PHONY: run test check bench kills clean setup toxiproxy
+.PHONY: run test check bench bench-sim kills clean setup toxiproxy
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +26,10 @@ bench: setup
 	$(BIN)/python benchmarks/client_cost.py
 	$(BIN)/python benchmarks/ejection.py
 	$(BIN)/python benchmarks/simulator.py
+
+bench-sim: setup
+	$(BIN)/python benchmarks/table.py
+	$(BIN)/python benchmarks/simulator.py --rounds=1
 
 kills: setup
 	$(BIN)/python benchmarks/kill_points.py

@@ -1,12 +1,13 @@
-"""What a simulated call costs: calls a second on one core, with 10 servers and with 10,000. `python benchmarks/simulator.py`.
+"""What a simulated call costs: calls a second on one core, with 10 servers and with 10,000.
 
-Nothing is wrong in these runs and every server is used. The figure covers all of it: building the fleet, making the
-connections, the calls, the history. Processor time, so other programs hardly count; the best of so many rounds, in which
-the two sizes take turns.
+`python benchmarks/simulator.py [--rounds=3]`. Nothing is wrong in these runs and every server is used. The figure covers all
+of it: building the fleet, making the connections, the calls, the history. Processor time, so other programs hardly count;
+the best of so many rounds, in which the two sizes take turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import time
 from typing import Any
@@ -39,11 +40,14 @@ def seconds_a_call(servers: int, balancer: Any) -> float:
 
 
 def main() -> None:
-    print(f"{CALLS:,} calls, best of {ROUNDS} rounds, processor time of one core, everything included")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    rounds = parser.parse_args().rounds
+    print(f"{CALLS:,} calls, best of {rounds} rounds, processor time of one core, everything included")
     for balancer in (RoundRobin(), LeastRequest(), PeakEwma()):
         few, many = (
             min(costs)
-            for costs in zip(*[[seconds_a_call(size, balancer) for size in SIZES] for _ in range(ROUNDS)], strict=True)
+            for costs in zip(*[[seconds_a_call(size, balancer) for size in SIZES] for _ in range(rounds)], strict=True)
         )
         print(
             f"{type(balancer).__name__:<14} 10 servers {1 / few:>7,.0f} calls/s ({few * 1e6:.1f} us)   "

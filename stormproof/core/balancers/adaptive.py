@@ -48,11 +48,10 @@ class Adaptive:
     """Least expected latency, by averages whose memory is learned, times the calls in flight.
 
     Against PeakEwma, over 20 seeds each (benchmarks/balancers_sim.py), p99 unless said otherwise: half the servers three
-    times slower, 213 ms against 247 (85 % load: 234, 264; with 20 clients: 314, 538); servers that turn slow and well
-    again all the time, 202 against 244; one of 11 healed after 30 s slow under load, 8.6 % of the calls against 1.5 (fair:
-    9.1); one that fails in 1 ms, 99.83 % success against 96.99. No better: heavy-tailed latencies and nobody bad. Worse:
-    where an endpoint gets a call a `probe` or fewer, 709 ms against 686; and medians by up to 5 % at 85 % load with many
-    clients, for the better tail.
+    times slower, 214 ms against 258 (85 % load: 234, 289; with 20 clients: 313, 497); servers that turn slow and well
+    again all the time, 204 against 232; all alike at 90 % load, 111 against 126; where an endpoint gets a call a second,
+    654 against 686. No better: one that turns slow or fails, heavy-tailed latencies and nobody bad, many clients of servers
+    that turn slow by turns. Worse: medians by up to 7 % at 85 % load with many clients, for the better tail.
 
     probe   seconds of idleness after which an endpoint is asked again, however slow it was (0.001 or more; default 1).
     """
