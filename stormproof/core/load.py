@@ -2,7 +2,7 @@
 
 Attempts in flight are counted by the pool for every member. `PeakEwmaLoad` adds what answers took: a moving average
 that believes bad news at once and good news slowly, except from an endpoint that was only asked in order to find out, or
-when it comes twice.
+when it comes six times running.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from stormproof.core.pool import Flight
 
 
-#: An answer so many times quicker than the estimate is noise; two of them running are a change. An endpoint that takes so
-#: many times longer than another one is not worth a call, however idle it is.
-CHANGE = 4.0
+#: An answer so many times quicker than the estimate is noise; RUNNING of them are a change. An endpoint that takes so many
+#: times longer than another one is not worth a call, however idle it is.
+CHANGE, RUNNING = 4.0, 6
 
 
 class Load(Protocol):
@@ -39,6 +39,7 @@ class PeakEwmaLoad:
     """
 
     __slots__ = (
+        "_best",
         "_decay",
         "_failure",
         "_flights",
@@ -59,6 +60,7 @@ class PeakEwmaLoad:
         self._old: set[Flight] = set()  # begun before a single call that went well, and still in flight
         self._quiet = -math.inf  # since when no call has begun on it or ended
         self._low = 0  # answers running that were far quicker than the estimate
+        self._best = 0.0  # seconds that the slowest of them took
         self._single: Flight | None = None  # the last one, if it began after `probe` quiet seconds
         self.estimate: float | None = None  # None: never heard from
         self.observed = -math.inf
@@ -85,9 +87,14 @@ class PeakEwmaLoad:
             return  # else it would have taken even longer: so much is certain
         if outcome.code in FAILURES:
             took = max(took, self._failure)
-        self._low = self._low + 1 if self.estimate is not None and took * CHANGE < self.estimate else 0
-        if self.estimate is None or took >= self.estimate or self._low == 2:
+        if self.estimate is None or took * CHANGE >= self.estimate:
+            self._low, self._best = 0, 0.0
+        else:
+            self._low, self._best = self._low + 1, max(self._best, took)
+        if self.estimate is None or took >= self.estimate:
             self.estimate = took
+        elif self._low == RUNNING:
+            self.estimate, self._low, self._best = self._best, 0, 0.0
         elif single:
             self.estimate = took
             older = [other for other, began in self._flights.items() if began <= flight.started]

@@ -3,7 +3,7 @@
 Four things are ours. An endpoint that takes four times as long as the other one is asked single calls only, however busy
 the other one is: its answers take long whether it is busy or not, and those of the busy one already hold its waiting. One
 such call follows when the endpoint was quiet for `probe` seconds, and if that answers well it is believed at once, as are
-two answers running that are four times quicker: so a healed server has its share back in a moment, also under load, and a
+six answers running that are four times quicker: so a healed server has its share back in a moment, also under load, and a
 slow one costs few calls. An endpoint never heard from gets one call until it answers, not a crowd. And of two idle
 endpoints whose latencies differ by less than four times the slower one is picked in proportion to its speed: such
 differences are mostly noise, and one slow answer must not starve an endpoint for seconds.
