@@ -48,10 +48,10 @@ class Adaptive:
     """Least expected latency, by averages whose memory is learned, times the calls in flight.
 
     Against PeakEwma, over 20 seeds each (benchmarks/balancers_sim.py), p99 unless said otherwise: half the servers three
-    times slower, 214 ms against 258 (85 % load: 234, 289; with 20 clients: 313, 497); servers that turn slow and well
-    again all the time, 204 against 232; all alike at 90 % load, 111 against 126; where an endpoint gets a call a second,
-    654 against 686. No better: one that turns slow or fails, heavy-tailed latencies and nobody bad, many clients of servers
-    that turn slow by turns. Worse: medians by up to 7 % at 85 % load with many clients, for the better tail.
+    times slower, 214 ms against 247 (85 % load: 234, 263; with 20 clients: 313, 507); servers that turn slow and well
+    again all the time, 204 against 232 (with 20 clients: 396, 418); all alike at 90 % load, 111 against 117; where an
+    endpoint gets a call a second, 654 against 680. No better: one that turns slow or fails; heavy-tailed latencies and
+    nobody bad. Worse: medians by up to 7 % at 85 % load with many clients, for the better tail.
 
     probe   seconds of idleness after which an endpoint is asked again, however slow it was (0.001 or more; default 1).
     """
