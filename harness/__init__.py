@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Fast,
         HealthyShare,
         NoRetryStorm,
+        NoStrays,
         NothingLost,
         Recovers,
         Resumes,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         StopsWork,
         Uncut,
         WeightedShare,
+        WithinBudget,
         WithinDeadline,
     )
     from harness.scenario import Scenario, Servers
@@ -51,4 +53,5 @@ __all__ = [
     "Poisson", "Steady", "Closed", "Batch", "Streams", "GREETINGS", "Normal", "LogNormal", "Pareto", "Trace",
     "Available", "Fast", "WithinDeadline", "EvenShare", "WeightedShare", "NoRetryStorm", "AtMostOnce", "NothingLost",
     "Recovers", "AvoidsFaulty", "Resumes", "HealthyShare", "RetriesElsewhere", "SpreadsRetries", "StopsWork", "Uncut",
+    "WithinBudget", "NoStrays",
 ]  # fmt: skip

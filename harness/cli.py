@@ -1,4 +1,4 @@
-"""The command line: `stormproof run`, `list`, `replay`, `selftest` and `toxiproxy`.
+"""The command line: `stormproof run`, `list`, `replay`, `selftest`, `explore` and `toxiproxy`.
 
 Exit status: 0 every guarantee held, 1 one was broken, 2 one could not be judged or the run could not be made.
 """
@@ -100,6 +100,35 @@ def selftest(
         print(f"stormproof: the self-test could not be run to its end: {reason}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from error
     raise typer.Exit(HELD if good else BROKEN)
+
+
+@app.command()
+def explore(
+    minutes: Annotated[float, typer.Option(min=0.01, max=10_000, help="How long to look.")] = 1.0,
+    guarantee: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to break: a name, or with bounds 'Fast(p99=0.5)'. Default: all that the client promises."
+        ),
+    ] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="Whose promises: a Client or Scenario. Default: any of ours."),
+    ] = None,
+    seed: SeedOption = 1,
+    corpus: Annotated[Path, typer.Option(metavar="DIR", help="What was found is kept there, and met first.")] = Path(
+        "stormproof-corpus"
+    ),
+    local: Annotated[bool, typer.Option(help="Try what was found on real servers, too.")] = True,
+) -> None:
+    """Look for a bad day in virtual time: one on which a promise breaks. Exit status: 1 if there is one, else 0."""
+    from harness.explore.command import Wish
+    from harness.explore.command import explore as carry_out
+
+    wish = Wish(
+        seconds=minutes * 60, seed=seed, guarantees=tuple(guarantee or ()), client=client, corpus=corpus, local=local
+    )
+    raise typer.Exit(carry_out(wish, _console()))
 
 
 @toxiproxy.command()

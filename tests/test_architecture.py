@@ -138,6 +138,8 @@ RULES = (
             "harness/pytest_plugin.py",
             "harness/selftest.py",  # runs in virtual time, in several processes
             "harness/cli.py",
+            "harness/explore/search.py",  # a search has so many minutes
+            "harness/explore/command.py",
             "suites/test_every_kind.py",  # calls through both drivers by hand: asyncio, and threads that call
             "harness/live.py",  # what the command line shows; it draws no more often than ten times a second
         ),

@@ -1,67 +1,76 @@
-"""RetriesElsewhere: a further attempt goes to a server on which the call has not failed yet."""
+"""RetriesElsewhere: who failed a call is not asked again for the same call while somebody else could be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 
 from faults.base import bounded, check
 from harness.guarantees import evidence
 from harness.guarantees.base import Finding, Promise, Verdict, unjudged
-from harness.guarantees.evidence import Try
 from harness.guarantees.statistics import at_most, doubt
-from harness.history import History
+from harness.history import Attempt, History, Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetriesElsewhere(Promise):
-    """Of the further attempts of all calls, hardly any goes where the same call has been tried before.
+    """A further attempt of a call goes to a server that the call has not tried, while there is a good one.
 
-    At most the fraction `share` (0.01) may, of those that had a choice: some server of the lowest priority number was
-    untried by the call, and no fault had acted on it for `grace` seconds (2.0, the time that a healed server may take to
-    be used again). Retries and the copies of a hedge count alike.
-    Statistics: `at_most` of `share` (exact binomial, 1e-6); 20 further attempts, and 1 / share, are needed to hold.
-    Where the client told of no attempts, the journals count, which know only of those that arrived.
+    A server is surely good as long as no attempt on it has failed in the whole run, nor fails within `tolerance`
+    seconds (0.1, for the clocks of a busy machine) after the further attempt began: nothing can speak against it
+    then. Attempts that never left the client count too. Not for a client with health checks, which may know better.
+    Statistics: none, one is enough; 20 further attempts with a choice are needed to hold. Unknown if the client told
+    of no attempts.
     """
 
-    share: float = 0.01
-    grace: float = 2.0
+    tolerance: float = 0.1
 
     def __post_init__(self) -> None:
-        check(self, bounded("share", self.share, 0, 1, way_out="a fraction of the further attempts")
-              + bounded("grace", self.grace, 0, way_out="seconds"))  # fmt: skip
+        check(self, bounded("tolerance", self.tolerance, 0, way_out="seconds"))
 
     def check(self, history: History) -> Verdict:
-        bound = f"at most {self.share:g} of the further attempts where the call was tried before"
-        judged = list(self._judged(history))
-        if not judged:
-            return self.verdict(bound, unjudged("no call was tried again while an untried server was well"))
-        back = [again for again, returned in judged if returned]
-        word = at_most(len(back), len(judged), self.share)
+        bound = "never the same server again while a good one is untried"
+        if not any(operation.attempts for operation in history.operations):
+            return self.verdict(bound, unjudged("the client told of no attempts"))
+        failed = _first_failures(history)
+        found = [
+            (call, again, untried)
+            for call in history.operations
+            for again, tried in _further(call)
+            if (untried := self._good(failed, again.started, tried))
+        ]
+        back = [(call, again, untried) for call, again, untried in found if _went_back(call, again)]
+        word = at_most(len(back), len(found), 0.0)
+        measured = f"{len(back)} of {len(found)} further attempts went where their call had been"
         why: list[str] = []
         if word == "broken":
-            call = next(o for o in history.operations if o.id == back[0].operation)
-            why = [
-                f"first: call {call.id} went to {back[0].server} again at {back[0].at:.3f} s",
-                *evidence.call_lines("its call", history, call),
-            ]
+            call, again, untried = back[0]
+            said = f"attempt {again.number} of call {call.id} went to {again.server} again at {again.started:.3f} s"
+            why = [f"first: {said}, though {untried} had failed nobody", *evidence.call_lines("it", history, call)]
         elif word == "unknown":
-            promise = f"at most {self.share:g}"
-            why = [doubt(len(back), len(judged), self.share, of="further attempts", are="went back", promise=promise)]
-        measured = f"{len(back)} of {len(judged)} further attempts went where their call was tried before"
+            why = [doubt(0, len(found), 0.0, of="further attempts with a choice")]
         return self.verdict(bound, Finding(word=word, measured=measured, why=tuple(why)))
 
-    def _judged(self, history: History) -> Iterator[tuple[Try, bool]]:
-        """Each further attempt that had a choice, and whether it went back."""
-        choices = [name for name, share in evidence.due_shares(history.servers).items() if share]
-        by_call: dict[int, list[Try]] = {}
-        for each in evidence.tries(history):
-            by_call.setdefault(each.operation, []).append(each)
-        for made in by_call.values():
-            for place, each in enumerate(made[1:], start=1):
-                tried = {before.server for before in made[:place]}
-                if any(name not in tried and self._well(history, name, each.at) for name in choices):
-                    yield each, each.server in tried
+    def _good(self, failed: dict[str, float], time: float, tried: set[str]) -> str:
+        """A server that is surely good at `time` and not among the `tried`; "" if there is none."""
+        names = (name for name, first in failed.items() if name not in tried and first > time + self.tolerance)
+        return next(names, "")
 
-    def _well(self, history: History, name: str, at: float) -> bool:
-        return not any(f.on == name and evidence.overlaps(f, at - self.grace, at) for f in history.faults)
+
+def _first_failures(history: History) -> dict[str, float]:
+    """When each server first failed an attempt, for whatever reason; one that never came back failed at once."""
+    first = {server.name: math.inf for server in history.servers}
+    for _, attempt in history.attempts():
+        if attempt.code != "OK":
+            ended = attempt.started if attempt.ended is None else attempt.ended
+            first[attempt.server] = min(first.get(attempt.server, math.inf), ended)
+    return first
+
+
+def _further(call: Operation) -> list[tuple[Attempt, set[str]]]:
+    """The attempts after the first, each with the servers that were tried before it."""
+    return [(a, {b.server for b in call.attempts if b.number < a.number}) for a in call.attempts if a.number > 1]
+
+
+def _went_back(call: Operation, again: Attempt) -> bool:
+    return any(b.server == again.server for b in call.attempts if b.number < again.number)

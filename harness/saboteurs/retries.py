@@ -43,7 +43,7 @@ NOISE = Scenario(
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0, retry=Retry(attempts=4))),
     workload=Poisson(rate=400, seconds=4),
     faults=[during(0.5, 3.5, Errors(0.25), on=named("server-1"))],
-    guarantees=[Available(0.99), SpreadsRetries(), RetriesElsewhere(share=0.03), NoRetryStorm(attempts_per_call=1.2)],
+    guarantees=[Available(0.99), SpreadsRetries(), RetriesElsewhere(), NoRetryStorm(attempts_per_call=1.2)],
 )
 #: A connection breaks when the answer is under way: the work has been done. The method is not declared idempotent.
 TORN_AWAY = Scenario(

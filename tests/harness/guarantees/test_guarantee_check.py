@@ -19,6 +19,7 @@ from harness.guarantees import (
     Guarantee,
     HealthyShare,
     NoRetryStorm,
+    NoStrays,
     NothingLost,
     Recovers,
     Resumes,
@@ -28,6 +29,7 @@ from harness.guarantees import (
     Uncut,
     Verdict,
     WeightedShare,
+    WithinBudget,
     WithinDeadline,
     check_all,
 )
@@ -49,6 +51,8 @@ ALL: list[Guarantee] = [
     SpreadsRetries(),
     StopsWork(within=0.2),
     Uncut(every=5),
+    WithinBudget(attempts=3, ratio=0.2),
+    NoStrays(),
 ]
 
 
@@ -71,6 +75,8 @@ def test_a_guarantee_is_spelled_as_one_would_write_it():
         "SpreadsRetries()",
         "StopsWork(within=0.200)",
         "Uncut(every=5)",
+        "WithinBudget(attempts=3, ratio=0.200)",
+        "NoStrays()",
     ]
 
 
@@ -93,6 +99,8 @@ def test_a_clean_run_is_judged():
     assert [verdict.verdict for verdict in verdicts] == ["held"] * 8 + ["unknown"] * 3 + ["held"] + ["unknown"] * 2 + [
         "held",
         "unknown",
+        "held",
+        "held",
     ]
 
 
