@@ -24,14 +24,12 @@ from harness.fleet.base import open_fleet
 from harness.fleet.errors import FleetError
 from harness.proxy.errors import ToxiproxyError
 from harness.proxy.install import cache_folder
-from harness.runner import Result, run
+from harness.runner import run
 
 if TYPE_CHECKING:  # it needs Hypothesis
     from harness.explore.search import Search, Tally
 
 NOTHING, BAD_DAY, IMPOSSIBLE = 0, 1, 2
-#: Seconds between two looks at the line that lives.
-SHOWN = 0.2
 MISSING = "stormproof: explore needs Hypothesis, which is not installed: pip install 'stormproof[explore]'"
 
 
@@ -102,22 +100,20 @@ def _met(entry: Entry) -> Found | None:
 
 def _searched(search: Search, wish: Wish, corpus: Corpus, console: Console) -> Found | None:
     began = time.monotonic()
-    shown = -SHOWN
     first: float | None = None
-    with Live(console=console, refresh_per_second=8, transient=True) as live:
 
-        def watch(tally: Tally) -> None:
-            nonlocal shown, first
-            now = time.monotonic() - began
-            if tally.found is not None and first is None:
-                first = now
-                when = f"after {first:.1f} s, on day {tally.days} ({_much(tally)})"
-                _say(console, "✗ ", f"{tally.found.title} {when}; looking for a smaller day", "red")
-            if now - shown >= SHOWN:
-                shown = now
-                live.update(_line(tally, now, wish.seconds))
+    def watch(tally: Tally) -> None:
+        nonlocal first
+        if tally.found is not None and first is None:
+            first = time.monotonic() - began
+            when = f"after {first:.1f} s, on day {tally.days} ({_much(tally)})"
+            _say(console, "✗ ", f"{tally.found.title} {when}; looking for a smaller day", "red")
 
-        search.watch = watch
+    def line() -> Text:
+        return _line(search.tally, time.monotonic() - began, wish.seconds)
+
+    search.watch = watch
+    with Live(console=console, refresh_per_second=4, transient=True, get_renderable=line):
         found = search.carry_out()
     took, tally = time.monotonic() - began, search.tally
     if found is None:
@@ -137,16 +133,13 @@ def _show(found: Found, console: Console) -> None:
     day = found.scenario
     servers = f"{day.servers.count} server" + "s" * (day.servers.count != 1)
     faults = f"{len(day.faults)} fault" + "s" * (len(day.faults) != 1)
-    about = f"Found by stormproof explore: {found.title}, on a day of {servers} and {faults}."
-    text = suite(day, about=about, seed=found.seed)
+    text = suite(day, about=f"{found.title} on a day of {servers} and {faults} (stormproof explore).", seed=found.seed)
     console.print()
-    if console.is_terminal:
-        console.print(Syntax(text, "python", background_color="default"))
-    else:
-        print(text, file=console.file)
-    console.print(Text(f"{found.title}: {found.verdict.measured}", style="red"), soft_wrap=True)
+    # Not folded at the terminal's width: it is there to be copied.
+    console.print(Syntax(text, "python", background_color="default").highlight(text), soft_wrap=True, end="\n")
+    _say(console, "", f"{found.title}: {found.verdict.measured}", "red")
     for line in found.verdict.why:
-        console.print(Text(f"    {line}"), soft_wrap=True)
+        _say(console, "    ", line)
 
 
 def _locally(found: Found, console: Console) -> None:
@@ -158,25 +151,26 @@ def _locally(found: Found, console: Console) -> None:
     except (FleetError, ToxiproxyError, OSError) as error:
         _say(console, "? ", f"local: could not be tried: {error}", "yellow")
         return
-    _say(console, *_local_word(result))
-
-
-def _local_word(result: Result) -> tuple[str, str, str]:
     (verdict,) = result.verdicts
-    said = "; ".join([verdict.measured, *verdict.why[:1]]) if verdict.verdict != "held" else verdict.measured
     sign, style = {"held": ("✓ ", "green"), "broken": ("✗ ", "red"), "unknown": ("? ", "yellow")}[verdict.verdict]
-    return sign, f"local ({result.history.proxy}): {verdict.guarantee} {verdict.verdict}: {said}", style
+    _say(console, sign, f"local ({result.history.proxy}): {verdict.verdict}: {verdict.measured}", style)
+    for line in verdict.why:
+        _say(console, "    ", line)
 
 
 def _line(tally: Tally, now: float, seconds: float) -> Text:
-    line = Text(f"  {now:4.0f} of {seconds:.0f} s  ", style="cyan")
-    line.append(f"{_much(tally)}  ")
-    if tally.found is None:
-        line.append(f"worst p99 {tally.p99:.3f} s, most attempts a call {tally.attempts:.2f}", style="dim")
+    """The line that lives. It is made in a thread of its own, while days are counted."""
+    found = tally.found
+    if found is None:
+        line = Text(f"  {now:.0f} of {seconds:.0f} s  ", style="cyan")
+        line.append(_much(tally), style="default")
+        line.append(f"  worst p99 {tally.p99:.3f} s, {tally.attempts:.2f} attempts a call", style="dim")
         return line
-    day = tally.found.scenario
-    said = f"best so far: {tally.found.kind}, {day.servers.count} servers, {len(day.faults)} faults"
-    line.append(said, style="red")
+    day = found.scenario
+    line = Text(f"  {now:.0f} s  ", style="cyan")
+    line.append(f"{_much(tally)}  ", style="default")
+    best = f"best so far: {day.servers.count} servers, {len(day.faults)} faults, {found.kind}"
+    line.append(best, style="red")
     return line
 
 

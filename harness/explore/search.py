@@ -90,7 +90,7 @@ class Search:
         self._fleet = fleet or SimFleet()
         self.watch: Callable[[Tally], None] = lambda _: None  # called after every day
         self._began = 0.0
-        self._broken: dict[bytes, bool] = {}
+        self._broken: dict[bytes, bool] = {}  # whether a day that has been met was bad
 
     def carry_out(self) -> Found | None:
         """The smallest bad day that was found in time, or None."""
@@ -147,12 +147,19 @@ class Search:
         found, now = self.tally.found, time.monotonic() - self._began
         if now > (self._seconds if found is None else found.at + self._shrink):
             raise _Over
-        key = encode(scenario)
+        asked = scenario
+        if found is not None and found.kind != CRASH:  # all else that it promises need not be judged any more
+            same = [g for g in scenario.guarantees if self._wanted(type(g).__name__)]
+            if not same:
+                return False
+            asked = replace(scenario, guarantees=same)
+        key = encode(asked)
         if key not in self._broken:
-            self._broken[key] = self._met(scenario, now)
+            self._broken[key] = self._met(asked, now)
         return self._broken[key]
 
     def _met(self, scenario: Scenario, now: float) -> bool:
+        """Whether a day that is new is bad."""
         tally = self.tally
         day = met(scenario, self._fleet, self._seed, self._wanted)
         tally.days += 1

@@ -42,7 +42,7 @@ LOOK = ("--client=mine:FIRST", "--guarantee=EvenShare()", "--corpus=corpus", "--
 
 def pasted(output: str) -> object:
     """The scenario that the printed suite defines, executed as it stands."""
-    text = output[output.index('"""Found by') :]
+    text = output[output.index('"""EvenShare') :]
     names: dict[str, object] = {}
     exec(text[: text.index("\nEvenShare() is broken")], names)
     return names["BAD_DAY"]
@@ -53,7 +53,7 @@ def test_a_bad_day_is_printed_kept_and_met_again(tmp_path):
     done = explore(tmp_path, *LOOK)
     assert done.returncode == 1, done.stdout + done.stderr
     assert re.search(r"✗ EvenShare\(\) is broken after \d+\.\d s, on day \d+ \(", done.stdout)
-    assert "on a day of 2 servers and 0 faults." in done.stdout
+    assert "on a day of 2 servers and 0 faults (stormproof explore)." in done.stdout
     assert "EvenShare() is broken: server-" in done.stdout
     assert "no call at all of 400: server-1" in done.stdout
     (file,) = (tmp_path / "corpus").iterdir()
@@ -76,10 +76,14 @@ def test_a_bad_day_is_printed_kept_and_met_again(tmp_path):
 
 
 def test_the_day_is_tried_on_real_servers(tmp_path):
-    """Promise: what virtual time found is then run with real processes, and their verdict is told."""
+    """Promise: what virtual time found is then run with real processes, and their verdict is told: broken as well.
+
+    On a machine that is too busy for a hundred calls a second, it is told that they could not be made.
+    """
     done = explore(tmp_path, *LOOK[:-1])
     assert done.returncode == 1, done.stdout + done.stderr
-    assert re.search(r"✗ local \(.*\): EvenShare\(\) broken: server-\d got", done.stdout), done.stdout
+    told = done.stdout[done.stdout.index(" local (") :]
+    assert re.match(r" local \(.*\): broken: server-\d got", told) or "could not keep the rate" in told, done.stdout
 
 
 @pytest.mark.parametrize(
