@@ -3,8 +3,9 @@
 # make check style and types
 # make bench what a call, a pick and a commit cost, and who is ejected wrongly: ours and theirs side by side
 # make bench-sim what a client does on bad days, in virtual time: ours, others' and what must be reached, in one table
+# make hunt  ten defects planted into the library: does stormproof explore find each within a minute?
 # make kills thousands of SIGKILLs of clients with a checkpoint, at random moments
-.PHONY: run test check bench bench-sim kills clean setup toxiproxy
+.PHONY: run test check bench bench-sim hunt kills clean setup toxiproxy
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,6 +31,9 @@ bench: setup
 bench-sim: setup
 	$(BIN)/python benchmarks/table.py
 	$(BIN)/python benchmarks/simulator.py --rounds=1
+
+hunt: setup
+	$(BIN)/python benchmarks/planted_defects.py
 
 kills: setup
 	$(BIN)/python benchmarks/kill_points.py
