@@ -23,6 +23,7 @@ from faults import (
     Drain,
     Errors,
     Fault,
+    Hang,
     Injection,
     Kill,
     Latency,
@@ -48,7 +49,7 @@ Judges = Sequence[Guarantee] | Callable[[Client, Servers, Workload, Sequence[Inj
 #: Faults of servers and of the network, the plainest first. Those that hang find most, and so come more often.
 FAULTS: tuple[Fault, ...] = (
     Errors(), Refuse(), Kill(), Blackhole(), Pause(), Reset(), Latency(0.3), Blackhole(towards="client"), Errors(0.5),
-    Drain(), Latency(0.05, jitter=0.05), Overload(2, delay=0.1), Restart(), Pause(), Blackhole(),
+    Drain(), Latency(0.05, jitter=0.05), Overload(2, delay=0.1), Restart(), Hang(), Blackhole(), Hang(0.5),
 )  # fmt: skip
 #: Those that do not look where they go meet most of what goes wrong, and so come twice.
 BALANCERS: tuple[Balancer, ...] = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from faults import Blackhole, Drain, Errors, Injection, Kill, Named, Pause, Refuse, Reset, Restart
+from faults import Blackhole, Drain, Errors, Hang, Injection, Kill, Named, Pause, Refuse, Reset, Restart
 from harness.client import Client
 from harness.guarantees import (
     AtMostOnce,
@@ -120,9 +120,9 @@ def _total(injection: Injection) -> bool:
     fault = injection.fault
     if injection.period is not None or not isinstance(injection.on, Named):
         return False
-    return isinstance(fault, Kill | Drain | Pause | Refuse | Blackhole | Reset) or (
-        isinstance(fault, Errors) and fault.rate == 1.0 and fault.code == "UNAVAILABLE"
-    )
+    if isinstance(fault, Errors | Hang):
+        return fault.rate == 1.0 and not (isinstance(fault, Errors) and fault.code != "UNAVAILABLE")
+    return isinstance(fault, Kill | Drain | Pause | Refuse | Blackhole | Reset)
 
 
 def _ends(faults: Sequence[Injection]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faults import Blackhole, Errors, Kill, Latency, Pause, Restart, at, during, every_so_often, named
+from faults import Blackhole, Errors, Hang, Kill, Latency, Pause, Restart, at, during, every_so_often, named
 from harness import (
     AtMostOnce,
     AvoidsFaulty,
@@ -118,6 +118,8 @@ DOWN = during(1.0, 5.0, Blackhole(), on=ONE)
         (LONG, [DOWN], 1, 100, False),
         (LONG, [during(1.0, 5.0, Kill(), on=named("server-0", "server-1", "server-2"))], 4, 100, False),
         (LONG, [DOWN, during(1.0, 5.0, Latency(0.1), on=ONE)], 3, 100, False),
+        (LONG, [during(1.0, 5.0, Hang(), on=ONE)], 3, 100, True),
+        (LONG, [during(1.0, 5.0, Hang(0.5), on=ONE)], 3, 100, False),
         (LONG, [during(1.0, 5.0, Errors(0.5), on=ONE)], 3, 100, False),
         (LONG, [during(1.0, 5.0, Errors(code="ABORTED"), on=ONE)], 3, 100, False),
         (LONG, [during(1.0, 5.0, Kill())], 3, 100, False),
@@ -128,7 +130,8 @@ DOWN = during(1.0, 5.0, Blackhole(), on=ONE)
         (Client(failover=Failover(slow_start=SlowStart(window=5))), [DOWN], 3, 100, False),
     ],
     ids=[
-        "one of three", "two of three", "one of two", "all", "three of four", "one is slow, too", "half of its calls",
+        "one of three", "two of three", "one of two", "all", "three of four", "one is slow, too", "it hangs",
+        "half hang", "half of its calls",
         "an answer", "nobody knows who", "it comes and goes", "few calls", "hedged", "no failover", "slow start",
     ],
 )  # fmt: skip
