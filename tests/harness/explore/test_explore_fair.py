@@ -24,6 +24,7 @@ from harness import (
 from harness.explore.fair import fair
 from harness.guarantees import GUARANTEES
 from stormproof import (
+    Adaptive,
     Failover,
     HealthCheck,
     Hedge,
@@ -103,6 +104,12 @@ def test_copies_of_a_hedge_count_as_attempts():
 def test_recovery_is_asked_if_there_is_time_for_it(fault, recovers):
     """Promise: 3 s to come back and 2 s to be judged must be left of the day's 10."""
     assert (Recovers(within=3.0) in fair(Client(), Servers(3), CALLS, [fault])) is recovers
+
+
+def test_of_adaptive_the_share_is_not_asked_as_long_as_it_is_known_to_break_it():
+    """Promise: its calls must be well again all the same. When this balancer is mended, this test and its line go."""
+    fault = during(1.0, 5.0, Kill(), on=ONE)
+    assert Recovers(within=3.0, share=0.0) in fair(Client(balancer=Adaptive()), Servers(3), CALLS, [fault])
 
 
 LONG = Client(policy=Policy(timeout=1.0, attempt_timeout=0.4))
