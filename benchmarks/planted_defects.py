@@ -2,8 +2,9 @@
 
 Each of ten defects that a developer could slip in is planted into a copy of stormproof/, which the real command
 `stormproof explore --minutes=1 --no-local` then imports. The table says which promise it was found by, after how many
-seconds and on which day, how long it took to make the day small, and how many servers and faults are left of it. Exit status: 0 if each was
-found within its minute on at most 3 servers with 2 faults, and nothing was found in the library as it is.
+seconds and on which day, how long it took to make the day small, and how many servers and faults are left of it.
+Exit status: 0 if each was found within its minute on at most 3 servers with 2 faults, and nothing was found in the
+library as it is.
 """
 
 from __future__ import annotations
