@@ -1,7 +1,7 @@
 """The search itself: days are drawn and run in virtual time until one breaks a promise; then it is made small.
 
-It goes in rounds. In each, Hypothesis first draws days at random, then climbs towards those with the worst p99 and with
-the most attempts a call (`target`): a client that is close to breaking breaks nearby. Whatever breaks first is the find.
+It goes in rounds. In one, Hypothesis draws days at random; in the next it also climbs towards those with the worst p99 and
+with the most attempts a call (`target`): a client that is close to breaking breaks nearby. Whatever breaks first is the find.
 From then on only that promise counts. Hypothesis shrinks the day; and since a day can be so that nothing can be taken from
 it although a smaller one breaks, too, the smaller spaces are searched as well, the smallest first, with the client that
 broke among those that are drawn. The same seed meets the same days in the same order; how many depends on the time.
@@ -36,7 +36,7 @@ from harness.strategies import clients, scenarios
 from harness.values import encode
 from harness.workload import Workload
 
-#: Days of one round; the second half of them are looked for near the worst of the first.
+#: Days of one round; in every second one the second half of them are looked for near the worst of the first.
 ROUND = 200
 #: Days that are met of each smaller space.
 SMALLER = 80
@@ -97,8 +97,11 @@ class Search:
         self._began = time.monotonic()
         rng = Random(self._seed)
         try:
-            while not self._find(scenarios(client=self._client, guarantees=self._judge), ROUND, rng):
-                self._broken.clear()  # the next round draws others, and memory has an end
+            days = scenarios(client=self._client, guarantees=self._judge)
+            while not self._find(days, ROUND, rng, Phase.generate):
+                if self._find(days, ROUND, rng, Phase.generate, Phase.target):
+                    break
+                self._broken.clear()  # the next rounds draw others, and memory has an end
             self._in_smaller_spaces(rng)
         except _Over:
             pass
@@ -106,10 +109,9 @@ class Search:
             self.tally.stopped = True
         return self.tally.found
 
-    def _find(self, days: SearchStrategy[Scenario], most: int, rng: Random) -> bool:
+    def _find(self, days: SearchStrategy[Scenario], most: int, rng: Random, *phases: Phase) -> bool:
         """Whether one of so many `days` is bad; if so, it has been shrunk."""
-        phases = [Phase.generate, Phase.target, Phase.shrink]
-        plan = settings(max_examples=most, database=None, deadline=None, phases=phases)
+        plan = settings(max_examples=most, database=None, deadline=None, phases=[*phases, Phase.shrink])
         try:
             find(days, self._breaks, settings=plan, random=rng)
         except (NoSuchExample, Unsatisfiable):
@@ -128,7 +130,7 @@ class Search:
                 servers=(servers, servers),
                 faults=(faults, faults),
             )
-            if self._find(days, SMALLER, rng):
+            if self._find(days, SMALLER, rng, Phase.generate):
                 return
 
     def _who(self, found: Found) -> Client:
