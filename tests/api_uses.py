@@ -76,6 +76,7 @@ from harness import (
     LogNormal,
     NoRetryStorm,
     Normal,
+    NoStrays,
     NothingLost,
     Pareto,
     Poisson,
@@ -91,6 +92,7 @@ from harness import (
     Trace,
     Uncut,
     WeightedShare,
+    WithinBudget,
     WithinDeadline,
 )
 from harness.fleet.deployment import Deployment
@@ -429,6 +431,7 @@ BAD_DAY = Scenario(
         Available(0.99), Fast(p90=0.05, grace=1.0), WithinDeadline(1.0), EvenShare(), WeightedShare(), AtMostOnce(),
         NoRetryStorm(attempts_per_call=1.2), NothingLost(), Recovers(within=2.0), AvoidsFaulty(within=1.0), Resumes(every=10),
         HealthyShare(within=0.3), RetriesElsewhere(), SpreadsRetries(window=0.002), StopsWork(within=0.2),
+        WithinBudget(attempts=3, ratio=0.1, per_second=1.0, window=10.0), NoStrays(tolerance=0.1),
     ],
 )  # fmt: skip
 OTHER_DAYS = [
