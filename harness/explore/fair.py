@@ -28,7 +28,7 @@ from harness.guarantees import (
 )
 from harness.scenario import Servers
 from harness.workload import Batch, Poisson, Steady, Workload
-from stormproof import Adaptive, LeastRequest, RandomChoice, RoundRobin
+from stormproof import LeastRequest, RandomChoice, RoundRobin
 
 #: Seconds after its healing at which a server has its share again: an ejection is at most 1.5 s long, and a connection
 #: that was refused is made again within 0.6 s, or times out after 1 s.
@@ -80,8 +80,7 @@ def _of_calls(client: Client, servers: Servers, workload: Workload, faults: Sequ
         yield from _shares(client, servers)
     elif client.failover is not None and client.failover.slow_start is None and _alike(servers):
         if _ends(faults) + BACK + JUDGED <= workload.seconds:
-            # Adaptive breaks that share on some days (docs/explore.md, "What it has found"): known, and not told again.
-            yield Recovers(within=BACK, share=0.0) if isinstance(client.balancer, Adaptive) else Recovers(within=BACK)
+            yield Recovers(within=BACK)
         yield from _avoidance(client, servers, workload, faults)
 
 

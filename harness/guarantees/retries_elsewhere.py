@@ -58,10 +58,13 @@ class RetriesElsewhere(Promise):
 
 
 def _first_failures(history: History) -> dict[str, float]:
-    """When each server first failed an attempt, for whatever reason; one that never came back failed at once."""
+    """When each server first failed an attempt, for whatever reason; one that never came back failed at once.
+
+    One that was cancelled (it lost a race) failed nobody.
+    """
     first = {server.name: math.inf for server in history.servers}
     for _, attempt in history.attempts():
-        if attempt.code != "OK":
+        if attempt.code not in ("OK", "CANCELLED"):
             ended = attempt.started if attempt.ended is None else attempt.ended
             first[attempt.server] = min(first.get(attempt.server, math.inf), ended)
     return first

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from faults import Errors, Latency, during, every, named
 from harness.client import Client
-from harness.guarantees import Available, HealthyShare, NoRetryStorm, RetriesElsewhere, StopsWork
+from harness.guarantees import Available, HealthyShare, NoRetryStorm, NoStrays, RetriesElsewhere, StopsWork
 from harness.saboteurs.base import Saboteur, planted
 from harness.saboteurs.failover import PlantedBreaker
 from harness.saboteurs.retries import GoesBack
@@ -36,7 +36,13 @@ TAILS = Scenario(
     servers=Servers(4, service_time=LogNormal(0.01, sigma=1.2), workers=64),
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0, hedge=Hedge(after=0.03))),
     workload=Poisson(rate=300, seconds=4),
-    guarantees=[StopsWork(within=0.02), RetriesElsewhere(), NoRetryStorm(attempts_per_call=1.2), Available(0.99)],
+    guarantees=[
+        StopsWork(within=0.02),
+        RetriesElsewhere(),
+        NoStrays(),
+        NoRetryStorm(attempts_per_call=1.2),
+        Available(0.99),
+    ],
 )
 #: One server fails, and not at once: a copy is out by then, and will do well.
 LATE_ERRORS = Scenario(
@@ -152,6 +158,14 @@ PLANTED = (
         client=planted(LeavesLosersRunning, TAILS.client),
         found_by=StopsWork,
         published=(18, 20),
+    ),
+    Saboteur(
+        name="hedge-losers-outlive-their-call",
+        defect="has answered its caller, and goes on with attempts of that call",
+        day=TAILS,
+        client=planted(LeavesLosersRunning, TAILS.client),
+        found_by=NoStrays,
+        published=(20, 30),
     ),
     Saboteur(
         name="hedge-losers-counted",

@@ -15,7 +15,7 @@ from harness.workload import Poisson
 from stormproof.core.balancers.base import Picker
 from stormproof.core.balancers.least_request import LeastRequest
 from stormproof.core.balancers.peak_ewma import PeakEwma, _PeakEwmaPicker
-from stormproof.core.load import Load, PeakEwmaLoad
+from stormproof.core.load import CHANGE, Load, PeakEwmaLoad
 from stormproof.core.outcome import OK, Code, Outcome
 from stormproof.core.policy import Hedge, Policy, Retry
 from stormproof.core.pool import Flight, Pool
@@ -142,15 +142,17 @@ class _Wrong(_PeakEwmaPicker):
         return self._kind(decay=config.decay, failure=config.failure, probe=config.probe)
 
 
-class _Blind(PeakEwmaLoad):
+class _BlindPicker(_PeakEwmaPicker):
     __slots__ = ()
 
-    def cost(self, now: float) -> float:  # noqa: ARG002
-        return self.estimate or 0.0
+    def pick(self, eligible: Eligible, now: float) -> Member:  # noqa: ARG002
+        one, other = eligible.draw_two(self._rng)
+        return one if _looks(one) <= _looks(other) * CHANGE else other
 
-    @property
-    def idle(self) -> bool:
-        return True
+
+def _looks(member: Member) -> float:
+    assert isinstance(member.load, PeakEwmaLoad)
+    return member.load.estimate or 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,7 @@ class Blind(PeakEwma):
     """Sees the answers that came, and not the calls that wait for one."""
 
     def picker(self, rng: random.Random) -> Picker:
-        return _Wrong(self, rng, _Blind)
+        return _BlindPicker(self, rng)
 
 
 class _Unforgiving(PeakEwmaLoad):

@@ -17,6 +17,7 @@ from harness.guarantees import (
     Recovers,
     RetriesElsewhere,
     SpreadsRetries,
+    WithinBudget,
     WithinDeadline,
 )
 from harness.saboteurs.base import Saboteur, lacking, planted
@@ -35,7 +36,19 @@ OUTAGE = Scenario(
     client=Client(balancer=RoundRobin(), policy=Policy(timeout=1.0, retry=Retry(attempts=4))),
     workload=Poisson(rate=200, seconds=6),
     faults=[during(1, 3, Errors(1.0), on=every)],
-    guarantees=[NoRetryStorm(attempts_per_call=1.2), Recovers(within=2.0)],
+    guarantees=[NoRetryStorm(attempts_per_call=1.2), WithinBudget(attempts=4), Recovers(within=2.0)],
+)
+#: Hardly a call goes well, and the budget allows every retry: what a policy allows is all that bounds them.
+STUBBORN = Scenario(
+    servers=Servers(3),
+    client=Client(
+        balancer=RoundRobin(),
+        policy=Policy(timeout=1.0, retry=Retry(attempts=4, backoff=Backoff(base=0.001))),
+        budget=RetryBudget.unlimited(),
+    ),
+    workload=Poisson(rate=50, seconds=3),
+    faults=[during(0.5, 2.5, Errors(0.9), on=every)],
+    guarantees=[WithinBudget(attempts=4, ratio=1.0, per_second=1000.0)],
 )
 #: One call in twelve fails: every one of them can be saved by one retry, elsewhere.
 NOISE = Scenario(
@@ -164,6 +177,24 @@ PLANTED = (
         day=OUTAGE,
         client=lacking(OUTAGE.client, budget=NeverSpent()),
         found_by=NoRetryStorm,
+        published=(1,),
+    ),
+    Saboteur(
+        name="retries-over-the-budget",
+        defect="asks its budget and does not pay",
+        day=OUTAGE,
+        client=lacking(OUTAGE.client, budget=NeverSpent()),
+        found_by=WithinBudget,
+        published=(1,),
+    ),
+    Saboteur(
+        name="retries-once-too-often",
+        defect="counts retries where its policy means attempts, the first one in",
+        day=STUBBORN,
+        client=lacking(
+            STUBBORN.client, policy=Policy(timeout=1.0, retry=Retry(attempts=5, backoff=Backoff(base=0.001)))
+        ),
+        found_by=WithinBudget,
         published=(1,),
     ),
     Saboteur(

@@ -118,10 +118,6 @@ class PeakEwmaLoad:
                 return age
         return estimate
 
-    def cost(self, now: float) -> float:
-        """Seconds that one more call would take, if it had to share with those in flight."""
-        return self.expected(now) * (len(self._flights) + len(self._old) + 1)
-
     @property
     def idle(self) -> bool:
         """Whether no call is in flight on it."""

@@ -8,6 +8,7 @@ best (prediction with expert advice; Cesa-Bianchi and Lugosi 2006). What they mi
 - when a call in flight is late: after three standard deviations; then its age counts, so silence is noticed at once,
 - what is odd: an answer three standard deviations off. One is noise and is cut to that; two running are a change, and
   believed at once, whether for better or worse. Hence a healed server has its share back in a moment, also under load.
+  An idle one is asked again at once where its answer was odd, or quicker than chance explains well.
 
 One that takes four times as long as another is asked single calls only, each after a rest, however busy the other is.
 
@@ -68,7 +69,7 @@ class Adaptive:
 class _Learned:
     """What the channel's answers say together: how large the noise is, and which memory foretells best."""
 
-    __slots__ = ("alike", "depth", "errors", "late", "noise", "seen", "usual")
+    __slots__ = ("alike", "close", "depth", "errors", "late", "noise", "seen", "usual")
 
     def __init__(self) -> None:
         self.seen = 0
@@ -81,7 +82,8 @@ class _Learned:
         self.depth = min(range(len(DEPTHS)), key=self.errors.__getitem__)
         self.noise = math.sqrt(max(self.errors[self.depth], 1e-8))
         self.late = math.exp(-3.0 * self.noise)
-        self.alike = math.exp(2.0 * self.noise * math.sqrt(2.0 / DEPTHS[self.depth]))
+        self.close = 2.0 * self.noise * math.sqrt(2.0 / DEPTHS[self.depth])
+        self.alike = math.exp(self.close)
 
 
 class AdaptiveLoad:
@@ -92,7 +94,7 @@ class AdaptiveLoad:
     due     when it is to be asked again; infinite while it is busy or was never heard from.
     """
 
-    __slots__ = ("_answers", "_flights", "_learned", "_means", "_odd", "_probe", "due", "oldest", "speed")
+    __slots__ = ("_answers", "_better", "_flights", "_learned", "_means", "_odd", "_probe", "due", "oldest", "speed")
 
     def __init__(self, learned: _Learned, probe: float) -> None:
         self._learned = learned
@@ -101,6 +103,7 @@ class AdaptiveLoad:
         self._means: list[float] = []  # none: never heard from
         self._answers = 0
         self._odd: float | None = None  # the last answer's logarithm, if it was odd
+        self._better = False  # whether the last answer was quicker than chance explains well
         self.speed = 0.0
         self.oldest = math.inf
         self.due = math.inf
@@ -127,8 +130,8 @@ class AdaptiveLoad:
             self.oldest = math.inf
             if not self._means:
                 self.speed = 0.0
-            else:  # what is odd wants a second opinion at once
-                self.due = now + self._probe if self._odd is None else now
+            else:  # what is odd wants a second opinion at once, and so does what may be the beginning of health
+                self.due = now if self._better or self._odd is not None else now + self._probe
 
     def _heard(self, seconds: float, failed: bool) -> None:
         learned = self._learned
@@ -151,6 +154,7 @@ class AdaptiveLoad:
         expected, depth = means[learned.depth], DEPTHS[learned.depth]
         bound = 3.0 * learned.noise * math.sqrt(1.0 + 1.0 / (answers if answers < depth else depth))
         miss = took - expected
+        self._better = miss < -learned.close
         if -bound <= miss <= bound:
             self._odd = None
         else:

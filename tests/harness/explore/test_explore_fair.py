@@ -24,7 +24,6 @@ from harness import (
 from harness.explore.fair import fair
 from harness.guarantees import GUARANTEES
 from stormproof import (
-    Adaptive,
     Failover,
     HealthCheck,
     Hedge,
@@ -106,12 +105,6 @@ def test_recovery_is_asked_if_there_is_time_for_it(fault, recovers):
     assert (Recovers(within=3.0) in fair(Client(), Servers(3), CALLS, [fault])) is recovers
 
 
-def test_of_adaptive_the_share_is_not_asked_as_long_as_it_is_known_to_break_it():
-    """Promise: its calls must be well again all the same. When this balancer is mended, this test and its line go."""
-    fault = during(1.0, 5.0, Kill(), on=ONE)
-    assert Recovers(within=3.0, share=0.0) in fair(Client(balancer=Adaptive()), Servers(3), CALLS, [fault])
-
-
 LONG = Client(policy=Policy(timeout=1.0, attempt_timeout=0.4))
 DOWN = during(1.0, 5.0, Blackhole(), on=ONE)
 
@@ -159,8 +152,18 @@ def test_a_batch_must_resume_if_only_its_client_was_broken_off():
 
 
 def test_only_what_is_fair_by_construction_is_ever_asked():
-    """Promise: how fast and how available is never asked, since no client promises that of a bad day."""
-    never = {"Available", "Fast", "NoRetryStorm", "WeightedShare"}
+    """Promise: how fast and how available is never asked, since no client promises that of a bad day; nor is what needs
+    bounds of the day's own."""
+    never = {
+        "Available",
+        "Fast",
+        "NoRetryStorm",
+        "WeightedShare",
+        "HealthyShare",
+        "SpreadsRetries",
+        "StopsWork",
+        "Uncut",
+    }
     from harness.explore.asked import FAIR
 
     assert set(FAIR) == {kind.__name__ for kind in GUARANTEES} - never

@@ -20,6 +20,7 @@ from stormproof.core.balancers import Adaptive
 from stormproof.core.balancers.adaptive import DEPTHS, FAILURE
 from stormproof.core.endpoint import Endpoint
 from stormproof.core.outcome import OK
+from stormproof.core.pool import Flight
 
 SEEDS = range(20)
 
@@ -67,6 +68,33 @@ def test_what_is_odd_is_asked_again_at_once():
     assert again.member is flight.member
     pool.finished(again, OK, 4.6)
     assert {pool.begin(4.6).member, pool.begin(4.601).member} == set(pool.members) - {flight.member}
+
+
+@pytest.mark.guarantee(32)
+def test_a_healed_endpoint_whose_odd_answers_disagreed_is_asked_until_it_is_believed():
+    """One answers in about 3 ms, the other in 100. That one heals: answers of 20 and 1.5 ms are both odd and are believed by
+    their mean, from where 3 ms are not odd. But each answer so quick asks for another at once: no second's rest between."""
+    pool = pool_of("a", "b", balancer=Adaptive())
+    rng, (ill, well) = random.Random(1), pool.members
+
+    def answers(member, seconds, now):
+        flight = Flight(member, now, False)
+        member.load.started(flight, now)
+        member.load.finished(flight, OK, now + seconds)
+
+    for turn in range(300):
+        answers(well, 0.003 * rng.uniform(0.7, 1.4), turn)
+        answers(ill, 0.100 * rng.uniform(0.7, 1.4), turn)
+    answers(ill, 0.020, 300.0)
+    answers(ill, 0.0015, 301.0)
+    now, believed = 302.0, [ill.load.speed]
+    while believed[-1] > 1.2 * well.load.speed:
+        answers(ill, 0.003, now)
+        now += 0.003
+        believed.append(ill.load.speed)
+        assert ill.load.due <= now
+    assert 0.005 < believed[0] < 0.006
+    assert len(believed) < 10
 
 
 @pytest.mark.parametrize(("drift", "depth"), [(0.0, 64), (0.1, 8), (0.6, 2)])

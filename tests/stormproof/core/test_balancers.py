@@ -377,13 +377,13 @@ def test_peak_ewma_believes_a_single_call_although_slow_ones_are_still_out():
     slow = [Flight(None, 0.0, False) for _ in range(10)]
     for flight in slow:
         load.started(flight, 0.0)
-    assert load.cost(1.0) == 11.0  # the age of the oldest, for each of ten and the next
+    assert load.expected(1.0) == 1.0  # the age of the oldest
     assert (load.forgotten(0.9), load.forgotten(1.0)) == (False, True)
     load.started(single := Flight(None, 1.0, False), 1.0)
     assert not load.forgotten(1.9)
     load.finished(single, OK, 1.1)
     assert load.estimate == pytest.approx(0.1)
-    assert load.cost(1.2) == pytest.approx(0.1 * 11)
+    assert load.expected(1.2) == pytest.approx(0.1)
     for flight in slow:
         load.finished(flight, OK, 3.2)
     assert (load.estimate, load.idle) == (pytest.approx(0.1), True)
@@ -399,8 +399,8 @@ def test_peak_ewma_believes_a_single_call_although_slow_ones_are_still_out():
     later=st.floats(0, 100),
 )
 def test_whatever_time_does_estimates_stay_finite_and_in_order(steps, later):
-    """Time steps back and forth between calls that begin and end: the estimate is a finite number from 0, costs are no less,
-    one more call costs more, and of two last calls the longer one leaves the higher estimate."""
+    """Time steps back and forth between calls that begin and end: the estimate is a finite number from 0, what is expected is
+    no less, one more call makes it no less, and of two last calls the longer one leaves the higher estimate."""
 
     def after(longer: float) -> tuple[PeakEwmaLoad, float]:
         load, now, flights = PeakEwmaLoad(decay=10.0, failure=1.0, probe=1.0), 0.0, []
@@ -412,11 +412,11 @@ def test_whatever_time_does_estimates_stay_finite_and_in_order(steps, later):
             elif flights:
                 load.finished(flights.pop(0), what, now)
             assert load.estimate is None or 0.0 <= load.estimate < 1e11
-            assert load.cost(now) >= 0.0
+            assert load.expected(now) >= 0.0
         last = Flight(None, now - longer, False)
-        before = load.cost(now)
+        before = load.expected(now)
         load.started(last, last.started)
-        assert load.cost(now) >= before
+        assert load.expected(now) >= before
         load.finished(last, OK, now)
         return load, now
 

@@ -444,7 +444,7 @@ def test_a_loser_changes_no_statistics_but_its_place_in_flight(balancer, known):
 
     def statistics(member):
         load, breaker = member.load, member.breaker
-        latency = load and (load.estimate, load.observed, load.idle, load.cost(9.9))
+        latency = load and (load.estimate, load.observed, load.idle, load.expected(9.9))
         return breaker.state, breaker.recent(9.9), breaker._row, latency, (account._earned, account._reserve)
 
     call, account = Call(pool, HEDGED), pool.account
