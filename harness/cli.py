@@ -1,4 +1,4 @@
-"""The command line: `stormproof run`, `list`, `replay`, `selftest`, `explore` and `toxiproxy`.
+"""The command line: `stormproof run`, `list`, `replay`, `campaign`, `selftest`, `explore` and `toxiproxy`.
 
 Exit status: 0 every guarantee held, 1 one was broken, 2 one could not be judged or the run could not be made.
 """
@@ -67,6 +67,30 @@ def replay(
     raise typer.Exit(_pytest([test], fleet, seed, report))
 
 
+@app.command()
+def campaign(
+    suites: Annotated[list[Path], typer.Argument(help="Folders or files with suites.", metavar="SUITES...")],
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds: as many days for each scenario.")] = 100,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The first of them.")] = 1,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Processes at once (default: one a core).")] = None,
+    dask: Annotated[
+        str,
+        typer.Option("--dask", metavar="ADDRESS", help="A Dask scheduler whose workers do it, as tcp://10.0.0.1:8786."),
+    ] = "",
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="DIR", help="Write campaign.json and campaign.md there.")
+    ] = None,
+    only: Annotated[str, typer.Option("-k", help="Only tests whose names match, as in pytest.")] = "",
+) -> None:
+    """Run suites on many seeds in virtual time, on all cores or on a Dask cluster, and tell how often what was broken."""
+    from harness.campaign.show import run as run_campaign
+
+    for path in suites:
+        _must_exist(path)
+    paths = tuple(map(str, suites))
+    raise typer.Exit(run_campaign(paths, seeds=seeds, first=seed, only=only, jobs=jobs, address=dask, folder=report))
+
+
 @app.command("list")
 def list_(
     suites: Annotated[list[Path], typer.Argument(help="Folders or files with suites.", metavar="SUITES...")],
@@ -75,8 +99,8 @@ def list_(
     for path in suites:
         _must_exist(path)
     found = _Collected()
-    status = pytest.main([*_QUIET, "-o", "addopts=", "--collect-only", *map(str, suites)], plugins=[found])
-    raise typer.Exit(found.tell(_console(), int(status)))
+    status = pytest.main([*QUIET, "-o", "addopts=", "--collect-only", *map(str, suites)], plugins=[found])
+    raise typer.Exit(found.tell(console(), int(status)))
 
 
 @app.command()
@@ -94,7 +118,7 @@ def selftest(
         print(f"stormproof: {error}", file=sys.stderr)
         raise typer.Exit(UNKNOWN) from error
     try:
-        good = show(_console(), saboteurs, seeds, jobs)
+        good = show(console(), saboteurs, seeds, jobs)
     except (Exception, KeyboardInterrupt) as error:  # of whatever it was made: nothing was proved, and nothing refuted
         reason = "stopped by a signal" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
         print(f"stormproof: the self-test could not be run to its end: {reason}", file=sys.stderr)
@@ -168,17 +192,17 @@ def main() -> None:
 
 
 # Plugins of other people stay out: a run of suites is ours from its first line to its last.
-_QUIET = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:logging"]
+QUIET = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:logging"]
 
 
 def _pytest(arguments: list[str], fleet: str, seed: int, report: Path | None) -> int:
     options = [f"--fleet={fleet}", f"--seed={seed}", *([] if report is None else [f"--report={report}"])]
-    live = Live(_console())
-    status = pytest.main([*_QUIET, "-o", "addopts=", *options, *arguments], plugins=[live])
+    live = Live(console())
+    status = pytest.main([*QUIET, "-o", "addopts=", *options, *arguments], plugins=[live])
     return live.finish(int(status))
 
 
-def _console() -> Console:
+def console() -> Console:
     """The terminal; a log or a pipe is taken to be wide, so that tables keep their words."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
