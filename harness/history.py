@@ -9,7 +9,8 @@ All times are seconds from the start of the workload, on one monotonic clock; No
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -152,6 +153,8 @@ class History:
 
     `client_starts` counts how often the client's process was started (more than once if it was killed). `problems` are
     reasons why the history cannot be trusted: any of them makes every verdict unknown.
+
+    `operations` and `executions` of a long run are on disk (harness.spill): to go through them is cheap, to keep them is not.
     """
 
     scenario: str
@@ -160,8 +163,8 @@ class History:
     seed: int
     seconds: float
     servers: tuple[Server, ...]
-    operations: tuple[Operation, ...]
-    executions: tuple[Execution, ...] = ()
+    operations: Sequence[Operation]
+    executions: Sequence[Execution] = ()
     faults: tuple[Acted, ...] = ()
     carried: tuple[Carried, ...] = ()
     client_starts: int = 1
@@ -172,13 +175,9 @@ class History:
         """Every attempt with its operation, in the order of the operations."""
         return ((operation, attempt) for operation in self.operations for attempt in operation.attempts)
 
-    def executions_of(self) -> dict[int, list[Execution]]:
-        """The executed attempts of each operation, by its id; operations that no server executed are missing."""
-        found: dict[int, list[Execution]] = {}
-        for execution in self.executions:
-            if execution.executed is not None:
-                found.setdefault(execution.operation, []).append(execution)
-        return found
+    def executed(self) -> Counts:
+        """How often servers executed each operation, by its id."""
+        return Counts(execution.operation for execution in self.executions if execution.executed is not None)
 
     def active_at(self, time: float) -> tuple[Acted, ...]:
         """The faults that acted at `time`."""
@@ -197,6 +196,30 @@ def pieces(heard: Iterable[tuple[int, int, bool]]) -> tuple[Piece, ...]:
     return tuple(found)
 
 
+class Counts:
+    """How often each whole number was there. It takes four bytes for each where they are dense, as ids are."""
+
+    __slots__ = ("_pages",)
+
+    PAGE = 1024
+
+    def __init__(self, numbers: Iterable[int] = ()) -> None:
+        self._pages: dict[int, array[int]] = {}
+        for number in numbers:
+            page, place = divmod(number, self.PAGE)
+            if page not in self._pages:
+                self._pages[page] = array("I", bytes(4 * self.PAGE))
+            self._pages[page][place] += 1
+
+    def __getitem__(self, number: int) -> int:
+        page = self._pages.get(number // self.PAGE)
+        return 0 if page is None else page[number % self.PAGE]
+
+    def of(self, matches: Callable[[int], bool]) -> int:
+        """How many numbers have a count that matches."""
+        return sum(1 for page in self._pages.values() for count in page if matches(count))
+
+
 def reconcile(history: History) -> tuple[str, ...]:
     """Reasons why the three tales do not fit together; none when they do.
 
@@ -205,25 +228,26 @@ def reconcile(history: History) -> tuple[str, ...]:
     messages of a stream than servers sent.
     """
     problems: list[str] = []
-    known = {operation.id: operation for operation in history.operations}
-    if len(known) != len(history.operations):
-        problems.append(f"{len(history.operations) - len(known)} operations share an id with another")
+    known = Counts(operation.id for operation in history.operations)
+    shared = len(history.operations) - known.of(bool)
+    if shared:
+        problems.append(f"{shared} operations share an id with another")
     backwards = [o.id for o in history.operations if o.ended is not None and o.ended < o.invoked]
     if backwards:
         problems.append(f"operation {backwards[0]} ended before it began ({len(backwards)} such)")
-    strangers = [e for e in history.executions if e.operation not in known]
+    strangers = sum(1 for e in history.executions if not known[e.operation])
     if strangers:
-        first = strangers[0]
+        first = next(e for e in history.executions if not known[e.operation])
         problems.append(
-            f"{len(strangers)} attempts reached a server without an operation of ours, the first ({first.operation}) "
+            f"{strangers} attempts reached a server without an operation of ours, the first ({first.operation}) "
             f"at {first.received:.3f} s on {first.server}"
         )
-    by_operation = history.executions_of()
+    executed = history.executed()
     for operation in history.operations:
         tried = sum(1 for attempt in operation.attempts if attempt.sent)
-        executed = len(by_operation.get(operation.id, ()))
-        if operation.attempts and executed > tried:
-            problems.append(f"operation {operation.id} was executed {executed} times in {tried} attempts")
+        if operation.attempts and executed[operation.id] > tried:
+            times = executed[operation.id]
+            problems.append(f"operation {operation.id} was executed {times} times in {tried} attempts")
             break
     return (*problems, *_unheard_of(history))
 
@@ -252,24 +276,31 @@ def touching(history: History) -> History:
     failure may be the first that is seen of the fault). If it reached no server, nobody saw which one it was for: with
     several faults at once, each of them is taken for touched.
     """
-    tries = [(a.server, a.started, a.ended) for _, a in history.attempts()]
-    failures: list[tuple[str, float, float | None]] = []
-    if not tries:
-        failed = {o.id for o in history.operations if o.result != "ok"}
-        tries = [(e.server, e.received, e.ended) for e in history.executions if e.operation not in failed]
-        failures = _failures(history)
-    tries.extend(("client", o.invoked, o.ended) for o in history.operations)
+    touched = [0] * len(history.faults)
+    uncounted: dict[str, list[int]] = {}  # by target: the places of its faults
+    for place, acted in enumerate(history.faults):
+        if acted.touched is None and acted.began is not None:
+            uncounted.setdefault(acted.on, []).append(place)
 
-    def count(acted: Acted) -> int:
-        if acted.began is None:
-            return 0
-        until = history.seconds + 1 if acted.healed is None else acted.healed
-        return _met(tries, acted.on, acted.began, until) + _met(failures, acted.on, acted.start, until)
+    def meet(tries: Iterable[tuple[str, float, float | None]], *, planned: bool = False) -> None:
+        """Counts what ran on a target at any time while a fault acted there (`planned`: from when it should have)."""
+        for target, started, ended in tries:
+            for place in uncounted.get(target, ()):
+                acted = history.faults[place]
+                since = acted.start if planned or acted.began is None else acted.began
+                until = history.seconds + 1 if acted.healed is None else acted.healed
+                touched[place] += started <= until and (ended is None or ended >= since)
 
-    return replace(
-        history,
-        faults=tuple(replace(a, touched=count(a)) if a.touched is None else a for a in history.faults),
-    )
+    if uncounted:
+        if any(o.attempts for o in history.operations):
+            meet((a.server, a.started, a.ended) for _, a in history.attempts())
+        else:
+            failed = {o.id for o in history.operations if o.result != "ok"}
+            meet((e.server, e.received, e.ended) for e in history.executions if e.operation not in failed)
+            meet(_failures(history), planned=True)
+        meet(("client", o.invoked, o.ended) for o in history.operations)
+    faults = zip(history.faults, touched, strict=True)
+    return replace(history, faults=tuple(replace(a, touched=count) if a.touched is None else a for a, count in faults))
 
 
 def _failures(history: History) -> list[tuple[str, float, float | None]]:
@@ -284,10 +315,3 @@ def _failures(history: History) -> list[tuple[str, float, float | None]]:
         if o.result != "ok"
         for server in reached.get(o.id, everywhere)
     ]
-
-
-def _met(tries: Iterable[tuple[str, float, float | None]], on: str, since: float, until: float) -> int:
-    """How many ran on `on` at any time from `since` to `until`."""
-    return sum(
-        server == on and started <= until and (ended is None or ended >= since) for server, started, ended in tries
-    )

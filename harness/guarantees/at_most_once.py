@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from harness.guarantees import evidence
 from harness.guarantees.base import Finding, Promise, Verdict, unjudged
 from harness.guarantees.statistics import at_most, doubt
-from harness.history import Execution, History
+from harness.history import Counts, History
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,25 +22,25 @@ class AtMostOnce(Promise):
         bound = "no call executed more than once"
         if missing := evidence.no_journal(history):
             return self.verdict(bound, unjudged(missing))
-        done = history.executions_of()
-        again = {id: executions for id, executions in done.items() if len(executions) > 1}
-        word = at_most(len(again), len(done), 0.0)
+        executed = history.executed()
+        done, again = executed.of(bool), executed.of(lambda times: times > 1)
+        word = at_most(again, done, 0.0)
         why: list[str] = []
         if word == "broken":
-            why = _why(history, again)
+            why = _why(history, executed)
         elif word == "unknown":
-            why = [doubt(0, len(done), 0.0, of="executed calls")]
-        measured = f"{len(again)} of {len(done)} executed calls were executed more than once"
+            why = [doubt(0, done, 0.0, of="executed calls")]
+        measured = f"{again} of {done} executed calls were executed more than once"
         return self.verdict(bound, Finding(word=word, measured=measured, why=tuple(why)))
 
 
-def _why(history: History, again: dict[int, list[Execution]]) -> list[str]:
+def _why(history: History, executed: Counts) -> list[str]:
     """The call that was executed most often, when and where, and what acted meanwhile."""
-    worst = max(again, key=lambda id: len(again[id]))
-    when = sorted((e.executed, e.server) for e in again[worst] if e.executed is not None)
+    call = max(history.operations, key=lambda operation: executed[operation.id])
+    mine = [e for e in history.executions if e.operation == call.id]
+    when = sorted((e.executed, e.server) for e in mine if e.executed is not None)
     places = ", ".join(f"at {time:.3f} s on {server}" for time, server in when[:4])
-    call = next(operation for operation in history.operations if operation.id == worst)
     return [
-        f"worst: call {worst} was executed {len(when)} times: {places}",
+        f"worst: call {call.id} was executed {len(when)} times: {places}",
         *evidence.call_lines("its caller", history, call),
     ]

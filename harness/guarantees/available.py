@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import KW_ONLY, dataclass
 
 from faults.base import bounded, check
@@ -31,17 +32,21 @@ class Available(Promise):
               + bounded("grace", self.grace, 0, way_out="seconds"))  # fmt: skip
 
     def check(self, history: History) -> Verdict:
-        calls = evidence.counted(history, self.grace)
-        bad = [call for call in calls if call.result != "ok"]
-        word = at_most(len(bad), len(calls), 1 - self.at_least)
+        calls, bad, first = 0, Counter[str](), None
+        for call in evidence.counted(history, self.grace):
+            calls += 1
+            if call.result != "ok":
+                bad[call.code] += 1
+                first = first or call
+        word = at_most(bad.total(), calls, 1 - self.at_least)
         why: list[str] = []
-        if word == "broken":
-            why = [f"not ok: {evidence.codes(bad)}", *evidence.call_lines("first", history, bad[0])]
+        if word == "broken" and first is not None:
+            why = [f"not ok: {evidence.codes(bad)}", *evidence.call_lines("first", history, first)]
         elif word == "unknown":
             promise = f"{self.at_least:g}"
-            why = [doubt(len(bad), len(calls), 1 - self.at_least, are="were not ok", promise=promise)]
-        good = len(calls) - len(bad)
-        share = f" ({good / len(calls):.4f})" if calls else ""
-        measured = f"{good} of {len(calls)} calls were ok{share}"
+            why = [doubt(bad.total(), calls, 1 - self.at_least, are="were not ok", promise=promise)]
+        good = calls - bad.total()
+        share = f" ({good / calls:.4f})" if calls else ""
+        measured = f"{good} of {calls} calls were ok{share}"
         finding = Finding(word=word, measured=measured, why=tuple(why))
         return self.verdict(f"at least {self.at_least:g}", finding, *evidence.forgiven(history, self.grace))

@@ -46,7 +46,7 @@ class AvoidsFaulty(Promise):
                 spans.setdefault((acted.began, acted.healed), acted)
         if not spans:
             return self.verdict(bound, unjudged("no fault acted on a server"))
-        attempts = evidence.tries(history)
+        attempts = list(evidence.tries(history))
         return self.verdict(bound, *(self._judged(acted, faults_on, attempts) for acted in spans.values()))
 
     def _judged(self, acted: Acted, faults_on: Mapping[str, Sequence[Acted]], attempts: Sequence[Try]) -> Finding:

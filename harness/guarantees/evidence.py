@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -28,20 +28,20 @@ class Try:
     at: float
 
 
-def counted(history: History, grace: float) -> tuple[Operation, ...]:
-    """The calls that were not due in the first `grace` seconds of a fault."""
+def counted(history: History, grace: float) -> Iterator[Operation]:
+    """The calls that were not due in the first `grace` seconds of a fault, one after the other."""
     starts = {acted.began for acted in history.faults if acted.began is not None}
-    return tuple(o for o in history.operations if not any(start <= o.due < start + grace for start in starts))
+    return (o for o in history.operations if not any(start <= o.due < start + grace for start in starts))
 
 
 def forgiven(history: History, grace: float) -> list[Finding]:
     """That `grace` hides the faults, if it does: of all calls that were due while one acted, none counts."""
     acting = spans(history)
 
-    def under(calls: Sequence[Operation]) -> int:
+    def under(calls: Iterable[Operation]) -> int:
         return sum(1 for call in calls if any(start <= call.due < end for start, end in acting))
 
-    hidden = under(history.operations)
+    hidden = under(history.operations) if acting else 0
     if not hidden or under(counted(history, grace)):
         return []
     return [unjudged(f"grace={grace:g} leaves out all {hidden} calls that were due while a fault acted; give less")]
@@ -58,21 +58,22 @@ def due_between(history: History, start: float, end: float) -> tuple[Operation, 
     return tuple(o for o in history.operations if start <= o.due < end)
 
 
-def tries(history: History) -> list[Try]:
-    """Every attempt, sent or not; where the client told of none, every request by the journals."""
-    told = [Try(o.id, attempt.server, attempt.started) for o, attempt in history.attempts()]
-    return told or [Try(e.operation, e.server, e.received) for e in history.executions]
+def tries(history: History) -> Iterable[Try]:
+    """Every attempt, sent or not, one after the other; where the client told of none, every request by the journals."""
+    if any(operation.attempts for operation in history.operations):
+        return (Try(o.id, attempt.server, attempt.started) for o, attempt in history.attempts())
+    return (Try(e.operation, e.server, e.received) for e in history.executions)
 
 
-def first_tries(history: History) -> list[Try]:
+def first_tries(history: History) -> Iterable[Try]:
     """The first attempt of every call; where the client told of none, the first request by the journals."""
-    told = [Try(o.id, attempt.server, attempt.started) for o, attempt in history.attempts() if attempt.number == 1]
-    if told:
-        return told
+    if any(operation.attempts for operation in history.operations):
+        attempts = history.attempts()
+        return (Try(o.id, attempt.server, attempt.started) for o, attempt in attempts if attempt.number == 1)
     first: dict[int, Try] = {}
     for request in sorted(tries(history), key=lambda request: request.at):
         first.setdefault(request.operation, request)
-    return list(first.values())
+    return first.values()
 
 
 def due_shares(servers: Sequence[Server], *, weighted: bool = True) -> dict[str, float]:
@@ -157,9 +158,9 @@ def fault_line(acted: Acted) -> str:
     return f"{acted.fault} on {acted.on} from {span}"
 
 
-def codes(operations: Iterable[Operation]) -> str:
-    """How calls ended, as in "12 UNAVAILABLE, 3 DEADLINE_EXCEEDED", the most frequent first."""
-    return ", ".join(f"{count} {code}" for code, count in Counter(o.code for o in operations).most_common(4))
+def codes(calls: Counter[str]) -> str:
+    """How many calls ended with which status, as in "12 UNAVAILABLE, 3 DEADLINE_EXCEEDED", the most frequent first."""
+    return ", ".join(f"{count} {code}" for code, count in calls.most_common(4))
 
 
 def seconds(value: float) -> str:

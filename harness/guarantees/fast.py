@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,35 +50,35 @@ class Fast(Promise):
         return {name: bound for name, bound in given.items() if bound is not None}
 
     def check(self, history: History) -> Verdict:
-        calls = sorted(evidence.counted(history, self.grace), key=_latency)
+        took = array("d", sorted(map(_latency, evidence.counted(history, self.grace))))
         names = self.bounds()
-        quantiles = ", ".join(f"{name} was {_quantile(calls, SLOWER[name])}" for name in names)
-        measured = f"{quantiles} over {len(calls)} calls"
+        quantiles = ", ".join(f"{name} was {_quantile(took, SLOWER[name])}" for name in names)
+        measured = f"{quantiles} over {len(took)} calls"
         bound = ", ".join(f"{name} at most {plain(value)} s" for name, value in names.items())
-        findings = [_judged(history, calls, name, value, measured) for name, value in names.items()]
+        findings = [self._judged(history, took, name, value, measured) for name, value in names.items()]
         return self.verdict(bound, *findings, *evidence.forgiven(history, self.grace))
 
-
-def _judged(history: History, calls: Sequence[Operation], name: str, bound: float, measured: str) -> Finding:
-    """What one bound finds in `calls`, the slowest of which is the last."""
-    slower = sum(1 for call in calls if _latency(call) > bound)
-    word = at_most(slower, len(calls), SLOWER[name])
-    why: list[str] = []
-    if word == "broken":
-        why = evidence.call_lines("worst", history, calls[-1])
-    elif word == "unknown":
-        why = [doubt(slower, len(calls), SLOWER[name], are=f"took more than {plain(bound)} s", promise=name)]
-    return Finding(word=word, measured=measured, why=tuple(why))
+    def _judged(self, history: History, took: Sequence[float], name: str, bound: float, measured: str) -> Finding:
+        """What one bound finds in the times that calls `took`, in order."""
+        slower = len(took) - bisect_right(took, bound)
+        word = at_most(slower, len(took), SLOWER[name])
+        why: list[str] = []
+        if word == "broken":
+            worst = max(evidence.counted(history, self.grace), key=_latency)
+            why = evidence.call_lines("worst", history, worst)
+        elif word == "unknown":
+            why = [doubt(slower, len(took), SLOWER[name], are=f"took more than {plain(bound)} s", promise=name)]
+        return Finding(word=word, measured=measured, why=tuple(why))
 
 
 def _latency(call: Operation) -> float:
     return math.inf if call.latency is None else call.latency
 
 
-def _quantile(calls: Sequence[Operation], slower: float) -> str:
+def _quantile(took: Sequence[float], slower: float) -> str:
     """The shortest time that at most the fraction `slower` of the calls exceeded."""
-    if not calls:
+    if not took:
         return "not seen"
     # As in at_most: 100 * (1 - 0.01) must not become the 100th.
-    rank = math.ceil(len(calls) * (1 - slower) - 1e-6)
-    return evidence.seconds(_latency(calls[rank - 1]))
+    rank = math.ceil(len(took) * (1 - slower) - 1e-6)
+    return evidence.seconds(took[rank - 1])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 
 from faults.base import bounded, check
 from harness.guarantees import evidence
 from harness.guarantees.base import Finding, Promise, Verdict, unjudged
-from harness.history import History, Operation
+from harness.history import Counts, History, Operation
 
 #: A window with fewer calls is not judged: one retry more or less would be a tenth of its figure or so.
 CALLS = 50
@@ -34,39 +33,59 @@ class NoRetryStorm(Promise):
 
     def check(self, history: History) -> Verdict:
         bound = f"at most {self.attempts_per_call:g} a call"
-        requests = Counter(execution.operation for execution in history.executions)
-        if not requests and not any(operation.attempts for operation in history.operations):
+        requests = Counts(execution.operation for execution in history.executions)
+        if not history.executions and not any(operation.attempts for operation in history.operations):
             return self.verdict(bound, unjudged("neither the client nor any server told of an attempt"))
-        windows = [calls for calls in _windows(history) if len(calls) >= CALLS]
+        windows = [window for window in _windows(history, requests) if window.calls >= CALLS]
         if not windows:
             return self.verdict(bound, unjudged(f"{len(history.operations)} calls counted, {CALLS} needed to judge"))
-        worst = max(windows, key=lambda calls: _load(calls, requests))
-        return self.verdict(bound, self._judged(history, worst, requests))
+        return self.verdict(bound, self._judged(history, max(windows, key=_load)))
 
-    def _judged(self, history: History, calls: tuple[Operation, ...], requests: Counter[int]) -> Finding:
-        n = len(calls)
-        attempts, received = _attempts(calls) / n, _requests(calls, requests) / n
-        span = f"{n} calls due from {calls[0].due:.3f} to {calls[-1].due:.3f} s"
-        measured = f"{attempts:.2f} attempts and {received:.2f} requests a call over {span}"
-        if max(attempts, received) <= self.attempts_per_call + 1e-9:
+    def _judged(self, history: History, window: _Window) -> Finding:
+        n = window.calls
+        span = f"{n} calls due from {window.first:.3f} to {window.last:.3f} s"
+        measured = f"{window.attempts / n:.2f} attempts and {window.requests / n:.2f} requests a call over {span}"
+        if _load(window) <= self.attempts_per_call + 1e-9 or window.most is None:
             return Finding(word="held", measured=measured)
-        most = max(calls, key=lambda call: max(_attempts((call,)), requests[call.id]))
-        return Finding(word="broken", measured=measured, why=tuple(evidence.call_lines("most", history, most)))
+        return Finding(word="broken", measured=measured, why=tuple(evidence.call_lines("most", history, window.most)))
 
 
-def _windows(history: History) -> list[tuple[Operation, ...]]:
-    """The calls of the whole run, and those of each fault."""
-    windows = [(-math.inf, math.inf), *((began, healed + AFTER) for began, healed in evidence.spans(history))]
-    return [evidence.due_between(history, start, end) for start, end in windows]
+@dataclass(slots=True)
+class _Window:
+    """The calls due from `start` until just before `end`: how many, their attempts and requests, and who has most of them."""
+
+    start: float
+    end: float
+    calls: int = 0
+    attempts: int = 0
+    requests: int = 0
+    first: float = 0.0  # when they were due
+    last: float = 0.0
+    most: Operation | None = None
+    its: int = -1
+
+    def add(self, call: Operation, attempts: int, requests: int) -> None:
+        if not self.calls:
+            self.first = call.due
+        self.last = call.due
+        self.calls += 1
+        self.attempts += attempts
+        self.requests += requests
+        if max(attempts, requests) > self.its:
+            self.most, self.its = call, max(attempts, requests)
 
 
-def _load(calls: tuple[Operation, ...], requests: Counter[int]) -> float:
-    return max(_attempts(calls), _requests(calls, requests)) / len(calls)
+def _windows(history: History, requests: Counts) -> list[_Window]:
+    """Of the whole run, and of each fault."""
+    windows = [_Window(-math.inf, math.inf)]
+    windows += [_Window(began, healed + AFTER) for began, healed in evidence.spans(history)]
+    for call in history.operations:
+        sent = sum(1 for attempt in call.attempts if attempt.sent)
+        for window in windows:
+            if window.start <= call.due < window.end:
+                window.add(call, sent, requests[call.id])
+    return windows
 
 
-def _attempts(calls: tuple[Operation, ...]) -> int:
-    return sum(1 for call in calls for attempt in call.attempts if attempt.sent)
-
-
-def _requests(calls: tuple[Operation, ...], requests: Counter[int]) -> int:
-    return sum(requests[call.id] for call in calls)
+def _load(window: _Window) -> float:
+    return max(window.attempts, window.requests) / window.calls

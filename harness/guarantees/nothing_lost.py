@@ -29,16 +29,16 @@ class NothingLost(Promise):
 
 
 def _acknowledged(history: History) -> Finding:
-    done = history.executions_of()
-    acknowledged = [operation for operation in history.operations if operation.result == "ok"]
-    lost = [operation for operation in acknowledged if operation.id not in done]
-    word = at_most(len(lost), len(acknowledged), 0.0)
+    done = history.executed()
+    acknowledged = sum(1 for operation in history.operations if operation.result == "ok")
+    lost = [operation for operation in history.operations if operation.result == "ok" and not done[operation.id]]
+    word = at_most(len(lost), acknowledged, 0.0)
     why: list[str] = []
     if word == "broken":
         why = evidence.call_lines("first", history, lost[0])
     elif word == "unknown":
-        why = [doubt(0, len(acknowledged), 0.0, of="acknowledged calls")]
-    measured = f"{len(lost)} of {len(acknowledged)} acknowledged calls were executed nowhere"
+        why = [doubt(0, acknowledged, 0.0, of="acknowledged calls")]
+    measured = f"{len(lost)} of {acknowledged} acknowledged calls were executed nowhere"
     return Finding(word=word, measured=measured, why=tuple(why))
 
 

@@ -54,7 +54,7 @@ class Recovers(Promise):
         spells = _spells(history, self.within)
         if not spells:
             return self.verdict(bound, unjudged("there was no fault to recover from"))
-        tries = evidence.tries(history)
+        tries = list(evidence.tries(history))
         return self.verdict(bound, *(self._judged(history, spell, tries) for spell in spells))
 
     def _judged(self, history: History, spell: _Spell, tries: Sequence[Try]) -> Finding:
@@ -82,7 +82,10 @@ class Recovers(Promise):
         word = at_most(len(bad), n, 1 - self.success)
         why: list[str] = []
         if word == "broken":
-            why = [f"not ok: {evidence.codes(bad)}", evidence.call_line("last", history, bad[-1])]
+            why = [
+                f"not ok: {evidence.codes(Counter(call.code for call in bad))}",
+                evidence.call_line("last", history, bad[-1]),
+            ]
         elif word == "unknown":
             why = [doubt(len(bad), n, 1 - self.success, are="were not ok", promise=f"{self.success:g}")]
         return Finding(word=word, measured=f"{1 - len(bad) / n:.4f} were ok", why=tuple(why))

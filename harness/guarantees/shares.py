@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from harness.guarantees import evidence
 from harness.guarantees.base import ALPHA, Finding, Word, overall, unjudged
 from harness.guarantees.statistics import EXPECTED, chi_square, fits, missing, within
-from harness.history import History
+from harness.history import Counts, History
 
 #: A broken verdict names so many servers, those furthest from their due.
 FURTHEST = 3
@@ -25,8 +25,8 @@ def judged(history: History, due: Mapping[str, float], width: float, grace: floa
     servers).
     """
     spans = evidence.spans(history)
-    quiet = {o.id for o in history.operations if not any(start <= o.due < end + grace for start, end in spans)}
-    seen = Counter(t.server for t in evidence.first_tries(history) if t.operation in quiet)
+    quiet = Counts(o.id for o in history.operations if not any(start <= o.due < end + grace for start, end in spans))
+    seen = Counter(t.server for t in evidence.first_tries(history) if quiet[t.operation])
     counts = {name: seen[name] for name in due}
     if not sum(counts.values()):
         return unjudged(f"no first attempt of a call that was due {_quiet(grace)}")

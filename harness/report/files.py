@@ -6,18 +6,20 @@ It protects against a run that is killed while it writes (POSIX's rename), not a
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.report.text import clean
 
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    """Puts `content` in place of whatever is at `path`, and makes the folder if need be; returns `path`."""
+def write_bytes(path: Path, content: bytes | Iterable[bytes]) -> Path:
+    """Puts `content` (whole, or in parts) in place of whatever is at `path`, and makes the folder if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The process id keeps two runs that report into one folder from writing into each other's file.
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_bytes(content)
+        with unfinished.open("wb") as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

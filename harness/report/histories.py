@@ -2,7 +2,7 @@
 
 The first line holds what there is once, with `"kind": "history"`; every other line is a server, an operation
 (with its attempts), an execution, a fault or what a proxy carried, under the names of `harness.history`. The
-same history always gives the same bytes.
+same history always gives the same bytes. Neither writing nor reading one holds all of a long one in memory.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 
 from harness.history import Acted, Carried, Execution, History, Operation, Server
 from harness.report.files import write_bytes
+from harness.spill import BLOCK, Kept, Spilled, compressed, line
 
 #: Grows when a reader of old files would misread new ones.
 SCHEMA = 1
@@ -32,9 +33,7 @@ RECORDS: dict[str, tuple[str, type]] = {
 
 def write(history: History, path: Path) -> Path:
     """Writes `history` to `path`."""
-    lines = b"\n".join(_lines(history)) + b"\n"
-    # Without a time in its header the file tells two equal histories to be equal.
-    return write_bytes(path, gzip.compress(lines, compresslevel=6, mtime=0))
+    return write_bytes(path, _members(history))
 
 
 def read(path: Path) -> History:
@@ -45,22 +44,41 @@ def read(path: Path) -> History:
             raise ValueError(f"{path} is not a history of stormproof: its first line must be of kind history")
         if head.pop("schema") > SCHEMA:
             raise ValueError(f"{path} was written by a later stormproof; this one reads up to schema {SCHEMA}")
-        found: dict[str, list[Any]] = {name: [] for name in RECORDS}
+        found: dict[str, Any] = {name: Kept(kind, record) for name, (kind, record) in RECORDS.items()}
         for line in lines:
-            record = msgspec.json.decode(line)
-            name, kind = _KINDS[record.pop("kind")]
-            found[name].append(msgspec.convert(record, kind))
+            name = _NAMES[_kind(line).kind]
+            found[name].add(line)
     empty = msgspec.convert({**head, "servers": [], "operations": []}, History)
-    records: dict[str, Any] = {name: tuple(records) for name, records in found.items()}
-    return replace(empty, **records)
+    return replace(empty, **{name: kept.records() for name, kept in found.items()})
 
 
-_KINDS = {kind: (name, record) for name, (kind, record) in RECORDS.items()}
+class _Kind(msgspec.Struct):
+    kind: str
 
 
-def _lines(history: History) -> Iterator[bytes]:
-    head = {field.name: getattr(history, field.name) for field in fields(history) if field.name not in RECORDS}
-    yield msgspec.json.encode({"kind": "history", "schema": SCHEMA} | head)
+_kind = msgspec.json.Decoder(_Kind).decode
+_NAMES = {kind: name for name, (kind, _) in RECORDS.items()}
+
+
+def _members(history: History) -> Iterator[bytes]:
+    """The file in parts: gzip members of so many lines; what lies on the disk already is in that form."""
+    lines = [msgspec.json.encode({"kind": "history", "schema": SCHEMA} | _head(history))]
     for name, (kind, _) in RECORDS.items():
-        for record in getattr(history, name):
-            yield b'{"kind":"%s",' % kind.encode() + msgspec.json.encode(record)[1:]
+        records = getattr(history, name)
+        if isinstance(records, Spilled):
+            if lines:
+                yield compressed(lines)
+            yield from records.blocks()
+            lines = []
+            continue
+        for record in records:
+            lines.append(line(kind, record))
+            if len(lines) == BLOCK:
+                yield compressed(lines)
+                lines = []
+    if lines:
+        yield compressed(lines)
+
+
+def _head(history: History) -> dict[str, Any]:
+    return {field.name: getattr(history, field.name) for field in fields(history) if field.name not in RECORDS}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nlargest, nsmallest
 from typing import TypeVar
 
 from harness.history import Acted, History, Operation
@@ -55,41 +56,47 @@ def select(operations: Sequence[Operation]) -> Selection:
     """All calls if they are few; else, of those that did not end ok and of those that did, a part each."""
     if len(operations) <= CALLS:
         return Selection(calls=tuple(operations), says="")
-    bad = [operation for operation in operations if operation.result != "ok"]
-    good = [operation for operation in operations if operation.result == "ok"]
-    drawn_bad = _thinned(bad, BAD)
-    drawn_good = _thinned(good, CALLS - len(drawn_bad))
+    bad = sum(1 for operation in operations if operation.result != "ok")
+    good = len(operations) - bad
+    drawn_bad = _thinned(operations, bad, BAD, ok=False)
+    drawn_good = _thinned(operations, good, CALLS - len(drawn_bad), ok=True)
     parts = ((drawn_bad, bad, "did not end ok"), (drawn_good, good, "ended ok"))
-    counts = [f"{len(some):,} of {len(every):,} calls that {ended}" for some, every, ended in parts if every]
+    counts = [f"{len(some):,} of {every:,} calls that {ended}" for some, every, ended in parts if every]
     which = f"the {SLOWEST} slowest of each kind, and an even choice of the others"
     says = f"drawn are {' and '.join(counts)}: {which}"
     return Selection(calls=(*drawn_bad, *drawn_good), says=says)
 
 
-def _thinned(calls: Sequence[Operation], count: int) -> list[Operation]:
-    """`count` of `calls`: the slowest, and an even choice of the others over time; all if they are few."""
-    slowest_first = sorted(calls, key=_wait, reverse=True)
-    others = sorted(slowest_first[SLOWEST:], key=lambda operation: operation.due)
-    return slowest_first[:SLOWEST] + evenly(others, count - SLOWEST)
+def _thinned(operations: Sequence[Operation], there: int, count: int, *, ok: bool) -> list[Operation]:
+    """`count` of the calls that ended so, of which there are so many: the slowest, and an even choice of the others.
+
+    The others are taken in the order in which they began: to sort a long run's would be to hold them.
+    """
+
+    def kind() -> Iterator[tuple[int, Operation]]:
+        return ((place, call) for place, call in enumerate(operations) if (call.result == "ok") == ok)
+
+    slowest = dict(nlargest(SLOWEST, kind(), key=lambda one: _wait(one[1])))
+    others = (call for place, call in kind() if place not in slowest)
+    return [*slowest.values(), *evenly(others, there - len(slowest), count - SLOWEST)]
 
 
-def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` of `items` at equal distances, in their order; all if there are no more."""
-    if len(items) <= count:
-        return list(items)
-    return [items[place * len(items) // count] for place in range(count)]
+def evenly(items: Iterable[Item], there: int, count: int) -> list[Item]:
+    """`count` of the `items`, of which there are so many, at equal distances, in their order; all if there are no more."""
+    places = set(range(there) if there <= count else [place * there // count for place in range(count)])
+    return [item for place, item in enumerate(items) if place in places]
 
 
 def worst(operations: Iterable[Operation], count: int) -> list[Operation]:
     """The `count` calls most worth a look: those that did not end ok, then the slowest of the others."""
-    return sorted(operations, key=lambda operation: (operation.result == "ok", -_wait(operation)))[:count]
+    return nsmallest(count, operations, key=lambda operation: (operation.result == "ok", -_wait(operation)))
 
 
 def length(history: History) -> float:
     """How many seconds a picture of `history` must show: the run, and faults that went on beyond its end."""
-    times = [history.seconds, *(operation.due for operation in history.operations)]
-    times += [time for acted in history.faults for time in (acted.began, acted.healed) if time is not None]
-    return max(*times, 0.001)
+    due = max((operation.due for operation in history.operations), default=0.0)
+    times = [time for acted in history.faults for time in (acted.began, acted.healed) if time is not None]
+    return max(history.seconds, due, *times, 0.001)
 
 
 def lanes(faults: Iterable[Acted], until: float, gap: float) -> list[Lane]:
@@ -175,9 +182,10 @@ def _wait(operation: Operation) -> float:
 
 def _tries(history: History) -> Iterable[tuple[str, float, bool]]:
     """Server, start, and whether it failed, of every attempt; one that lost against a hedge did not fail."""
-    tried = [
-        (attempt.server, attempt.started, attempt.code not in (None, "OK") and not attempt.lost)
-        for _, attempt in history.attempts()
-        if attempt.sent
-    ]
-    return tried or [(e.server, e.received, e.code not in (None, "OK")) for e in history.executions]
+    if any(attempt.sent for _, attempt in history.attempts()):
+        return (
+            (attempt.server, attempt.started, attempt.code not in (None, "OK") and not attempt.lost)
+            for _, attempt in history.attempts()
+            if attempt.sent
+        )
+    return ((e.server, e.received, e.code not in (None, "OK")) for e in history.executions)

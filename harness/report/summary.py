@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections import Counter
 
 from harness.history import History
@@ -17,7 +18,7 @@ def latency(history: History) -> dict[str, float | None]:
     So does the guarantee Fast. A call that never ended counts as infinite; None stands for infinite, and for
     all of them if there was no call.
     """
-    waited = sorted(math.inf if call.latency is None else call.latency for call in history.operations)
+    waited = array("d", sorted(math.inf if call.latency is None else call.latency for call in history.operations))
     if not waited:
         return dict.fromkeys(QUANTILES)
     found = {name: waited[_place(quantile, len(waited))] for name, quantile in QUANTILES.items()}
@@ -46,8 +47,10 @@ def shares(history: History) -> dict[str, int]:
     A server that nobody asked is there with 0; one that the fleet does not know comes last.
     """
     counts = dict.fromkeys((server.name for server in history.servers), 0)
-    tried = [attempt for _, attempt in history.attempts()]
-    reached = [a.server for a in tried if a.sent] if tried else [e.server for e in history.executions]
+    if any(operation.attempts for operation in history.operations):
+        reached = (attempt.server for _, attempt in history.attempts() if attempt.sent)
+    else:
+        reached = (execution.server for execution in history.executions)
     for server in reached:
         counts[server] = counts.get(server, 0) + 1
     return counts

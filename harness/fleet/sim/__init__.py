@@ -2,6 +2,7 @@
 
     fleet.py       what the session sees: which scenarios it can run, and the history that it gives
     run.py         one run: builds the parts, lets time pass, and makes the history of what they noted
+    books.py       what was noted of calls, in memory or on disk
     engine.py      time: a heap of what is due
     process.py     what a process can be, a server's or the client's: running, paused, gone
     workload.py    the client's process: calls that are due       the twin of harness/client.py

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from harness.fleet.base import Progress, Watcher
+from harness.fleet.sim.books import Books
 from harness.fleet.sim.engine import Engine
 from harness.fleet.sim.nemesis import Nemesis, Victim
 from harness.fleet.sim.server import Server
@@ -21,6 +22,8 @@ from harness.workload import Batch
 OVERTIME = 5.0
 #: Seconds between two looks at how far it is, and how many there are of a run at most.
 TICK, TICKS = 0.1, 100
+#: Seconds between two looks at how much memory its notes take.
+RELIEF = 1.0
 
 
 class Run:
@@ -36,6 +39,7 @@ class Run:
         self._client = Client(engine, scenario, plan, known, self._servers, engine.stop)
         victims: dict[str, Victim] = {**self._servers, "client": self._client}
         self._nemesis = Nemesis(engine, plan.faults, victims)
+        self._books = Books(self._client.operations, self._servers.values())
         self._seen, self._counts = 0, {"ok": 0, "fail": 0, "info": 0}
 
     def carry_out(self, empty: History) -> History:
@@ -48,6 +52,7 @@ class Run:
         limit = scenario.seconds + scenario.patience + OVERTIME
         self._nemesis.start()
         self._tick(None)
+        self._relieve(None)
         engine.at(0.0, self._client.begin)
         engine.run(limit)
         problems = []
@@ -58,27 +63,37 @@ class Run:
         for server in self._servers.values():
             server.settle()
         engine.run(engine.now + GRACE + 1)
-        operations = tuple([call.told() for call in self._client.operations])
+        operations, executions = self._books.close()
         # A batch is over when it is done.
         least = 0.0 if isinstance(scenario.workload, Batch) else scenario.seconds
         return touching(
             replace(
                 empty,
-                seconds=max([least, *(o.ended for o in operations if o.ended is not None)]),
+                seconds=max(least, self._books.last),
                 operations=operations,
-                executions=tuple([a.execution() for server in self._servers.values() for a in server.journal]),
+                executions=executions,
                 faults=faults,
                 client_starts=self._client.starts,
                 problems=tuple(problems),
             )
         )
 
-    def _tick(self, _: None) -> None:
-        """Tells whoever watches how far it is."""
-        calls, at = self._client.operations, self._engine.now
+    def _relieve(self, _: None) -> None:
+        """A run that is too long for memory puts what is over on disk."""
+        self._count()
+        self._seen -= self._books.relieve()
+        self._engine.at(self._engine.now + RELIEF, self._relieve)
+
+    def _count(self) -> None:
+        calls = self._client.operations
         while self._seen < len(calls) and calls[self._seen].ended is not None:
             self._counts[calls[self._seen].result] += 1
             self._seen += 1
+
+    def _tick(self, _: None) -> None:
+        """Tells whoever watches how far it is."""
+        self._count()
+        at = self._engine.now
         self._watch(
             Progress(
                 name=self._name, at=at, seconds=self._scenario.seconds, faults=self._nemesis.active(), **self._counts
@@ -89,7 +104,8 @@ class Run:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Inside, nobody looks for garbage: there is none, since all that a run notes is kept to its end. That saves a fifth."""
+    """Inside, nobody looks for garbage: there is none, since what a run notes is kept to its end, or
+    let go without a circle (books.py). That saves a fifth."""
     was = gc.isenabled()
     gc.disable()
     try:
