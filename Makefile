@@ -4,8 +4,9 @@
 # make bench what a call, a pick and a commit cost, and who is ejected wrongly: ours and theirs side by side
 # make bench-sim what a client does on bad days, in virtual time: ours, others' and what must be reached, in one table
 # make hunt  ten defects planted into the library: does stormproof explore find each within a minute?
+# make parity  virtual time against real processes, twenty times, and twenty times beside two busy loops (about 40 minutes)
 # make kills thousands of SIGKILLs of clients with a checkpoint, at random moments
-.PHONY: run test check bench bench-sim hunt kills clean setup toxiproxy
+.PHONY: run test check bench bench-sim hunt kills parity clean setup toxiproxy
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -37,6 +38,9 @@ hunt: setup
 
 kills: setup
 	$(BIN)/python benchmarks/kill_points.py
+
+parity: setup toxiproxy
+	$(BIN)/python benchmarks/parity.py
 
 setup: $(STAMP)
 

@@ -5,6 +5,7 @@ Exit status: 0 every guarantee held, 1 one was broken, 2 one could not be judged
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -61,9 +62,14 @@ def replay(
     fleet: FleetOption = "local",
     seed: SeedOption = 1,
     report: ReportOption = None,
+    of: Annotated[
+        Path | None, typer.Option("--of", metavar="REPORT", help="A report.json: take fleet and seed from there.")
+    ] = None,
 ) -> None:
     """Run one test again on the same day: the same arrivals and targets."""
     _must_exist(Path(test.split("::")[0]))
+    if of is not None:
+        fleet, seed = _as_reported(of)
     raise typer.Exit(_pytest([test], fleet, seed, report))
 
 
@@ -246,6 +252,27 @@ def _must_exist(path: Path) -> None:
     if not path.exists():
         print(f"stormproof: there is no {path}; give a folder or a file with suites", file=sys.stderr)
         raise typer.Exit(UNKNOWN)
+
+
+def _as_reported(path: Path) -> tuple[str, int]:
+    """Fleet and seed of a report.json. One of another version is told: the same seed may be another day now."""
+    from harness.report.model import _version
+
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        fleet, seed, version = str(told["fleet"]), int(told["seed"]), str(told["stormproof"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(
+            f"stormproof: --of: {path} is no report.json of stormproof; give one that --report wrote", file=sys.stderr
+        )
+        raise typer.Exit(UNKNOWN) from error
+    if version != _version():
+        print(
+            f"stormproof: {path} was written by stormproof {version}, and this is {_version()}: "
+            f"seed {seed} may be another day here",
+            file=sys.stderr,
+        )
+    return fleet, seed
 
 
 def _or_fail(act: Any) -> Any:

@@ -92,6 +92,25 @@ def test_a_suite_runs_in_virtual_time_and_its_replay_too(tmp_path):
     assert stormproof(*again.split()[1:], cwd=tmp_path).returncode == 0
 
 
+def test_a_seed_of_another_version_says_so(tmp_path):
+    """`replay --of=report.json` takes fleet and seed from there, and tells if another stormproof wrote it."""
+    suite(tmp_path)
+    done = stormproof("run", tmp_path, "--fleet=sim", "--seed=5", "--report", "out", cwd=tmp_path)
+    test, file = "test_short_day.py::test_a_short_day", tmp_path / "out" / "report.json"
+    again = stormproof("replay", test, "--of=out/report.json", cwd=tmp_path)
+    assert (done.returncode, again.returncode) == (0, 0), done.stdout + again.stdout
+    assert "fleet sim, virtual, seed 5" in again.stdout
+    assert again.stderr == ""
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"stormproof": "0.0.9"}))
+    older = stormproof("replay", test, "--of=out/report.json", cwd=tmp_path)
+    assert older.returncode == 0
+    assert "was written by stormproof 0.0.9, and this is" in older.stderr
+    assert "seed 5 may be another day here" in older.stderr
+    wrong = stormproof("replay", test, "--of=test_short_day.py", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "is no report.json of stormproof; give one that --report wrote" in wrong.stderr
+
+
 def test_a_broken_guarantee_ends_with_status_1_and_says_how_to_see_it_again(tmp_path):
     """The message names guarantee, measure, worst case and fault; its replay command gives the same verdict."""
     suite(tmp_path, guarantee="EvenShare()", target="server-1", seconds=4)

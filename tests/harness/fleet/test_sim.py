@@ -42,6 +42,7 @@ from faults import (
     every,
     named,
 )  # fmt: skip
+from faults.network import NetworkFault, Toxic
 from faults.server import CODES
 from harness import Available, Batch, Client, Closed, GrpcClient, LogNormal, Poisson, Resumes, Scenario, Servers, Steady
 from harness.fleet.base import open_fleet
@@ -466,6 +467,21 @@ class Flood(Fault):
     """A fault that nobody has a model of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fog(NetworkFault):
+    """A fault made of a toxic that our proxy does not have."""
+
+    def toxics(self):
+        return (Toxic(type="fog", stream="downstream", attributes={}),)
+
+
+class OwnChannel(Client):
+    """Decides as ours does, but on a channel that nobody knows."""
+
+    def channel(self, endpoints, *, seed, observer):
+        raise AssertionError("a simulated run opens no channel")
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -473,6 +489,12 @@ class Flood(Fault):
         ({"servers": Servers(1, command=("./server", "{port}"))}, "no model of servers with a command of their own"),
         ({"faults": [at(0.5, Flood())]}, "no model of the fault Flood()"),
         ({"faults": [at(0.5, Kill(), on=named("client"))]}, "needs a Batch"),
+        (
+            {"faults": [at(0.5, Errors(0.5), on=named("client"))], "workload": Batch(items=9)},
+            "cannot act on the client",
+        ),
+        ({"client": OwnChannel()}, "no model of the client OwnChannel("),
+        ({"faults": [at(0.5, Fog())]}, "no model of the fault Fog()"),
     ],
 )
 def test_what_there_is_no_model_of_is_unknown_and_named(changes, says):
