@@ -1,7 +1,7 @@
 """What a campaign comes to: one row for each test and guarantee, with how often it was broken and how sure that is. Pure.
 
-The rate of broken runs is over those that could be judged (held or broken); its bounds are Clopper and Pearson's, which
-miss the true rate at most once in a million (1e-6), whatever it is.
+The rate of broken runs is over all runs. Its bounds are Clopper and Pearson's, which miss the true rate at most once in a
+million (1e-6), whatever it is: the lower one as if all that could not be judged had held, the upper one as if it were broken.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def joined(one: Row, other: Row) -> Row:
 
 
 def rate(row: Row) -> tuple[float, float, float] | None:
-    """The fraction of judged runs that were broken, and its exact bounds; None if none could be judged."""
-    judged = row.held + row.broken
-    if not judged:
+    """The fraction of runs that were broken, and its exact bounds; None if none could be judged."""
+    runs = row.held + row.broken + row.unknown
+    if row.unknown == runs:
         return None
-    return (row.broken / judged, *interval(row.broken, judged))
+    return row.broken / runs, interval(row.broken, runs)[0], interval(row.broken + row.unknown, runs)[1]

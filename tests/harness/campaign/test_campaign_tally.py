@@ -42,16 +42,17 @@ def test_parts_add_up_and_bad_seeds_stand_in_their_order():
 
 
 @pytest.mark.parametrize(
-    ("held", "broken", "low", "high"),
+    ("held", "broken", "unknown", "low", "high"),
     [
-        (1000, 0, 0.0, 1 - 5e-7 ** (1 / 1000)),  # 0.0144: exact where nothing was broken
-        (0, 20, 5e-7 ** (1 / 20), 1.0),
+        (1000, 0, 0, 0.0, 1 - 5e-7 ** (1 / 1000)),  # 0.0144: exact where nothing was broken
+        (0, 20, 0, 5e-7 ** (1 / 20), 1.0),
+        (0, 1, 19, 1 - (1 - 5e-7) ** (1 / 20), 1.0),  # one is broken for sure, and all of them may be
     ],
 )
-def test_the_rate_of_broken_runs_has_exact_bounds(held, broken, low, high):
-    """Promise: Clopper and Pearson's at 1e-6, over the runs that could be judged."""
-    found = rate(row(held, broken=range(broken), unknown=[999] * 7))
-    assert found == pytest.approx((broken / (held + broken), low, high), abs=2e-6)
+def test_the_rate_of_broken_runs_has_exact_bounds(held, broken, unknown, low, high):
+    """Promise: Clopper and Pearson's at 1e-6, whatever the runs were that nobody could judge."""
+    found = rate(row(held, broken=range(broken), unknown=[999] * unknown))
+    assert found == pytest.approx((broken / (held + broken + unknown), low, high), rel=1e-6)
 
 
 def test_at_its_bounds_a_rate_explains_the_count_only_just():
