@@ -32,6 +32,10 @@ BOUNDS = (0.15, 0.28)
 MEDIAN = 0.030
 #: Seconds by which each message of a stream may differ: it is a timer of the server and a turn of the client's.
 MESSAGE = 0.005
+#: How often a day may be lived whose times alone are off. On a busy machine a server may get no processor for half a second,
+#: which is a seventh of the day: seen once in 112 days, with seven programs for each core. What the model gets wrong is off
+#: each time; what the machine does is off twice running about once in 10,000. All other figures must be right each time.
+DAYS_LIVED = 2
 
 POLICY = Policy(timeout=1.0, idempotent=True, retry=Retry(attempts=3))
 HIT = named("server-1")
@@ -87,6 +91,10 @@ def figures(history):
     }
 
 
+#: The figures that are times.
+TIMES = {"median", *(f"> {bound:g} s" for bound in BOUNDS)}
+
+
 @pytest.mark.parametrize("name", DAYS)
 def test_both_fleets_come_to_the_same(run, request, name):
     """Promise: attempts, shares, success and latency of the real run are within the tolerances of the simulated one."""
@@ -94,12 +102,15 @@ def test_both_fleets_come_to_the_same(run, request, name):
         pytest.skip("compares virtual time with real processes; run with --fleet=local")
     scenario = DAYS[name]
     simulated = figures(run_once(scenario, SimFleet(), seed=request.config.getoption("--seed"), name=name).history)
-    result = run(scenario)
-    result.check()
-    real = figures(result.history)
+    for _ in range(DAYS_LIVED):
+        result = run(scenario)
+        result.check()
+        real = figures(result.history)
+        off = [what for what, (value, tolerance) in real.items() if abs(value - simulated[what][0]) > tolerance]
+        if not off or not set(off) <= TIMES:
+            break
     table = "\n".join(
         f"{what:<10} real {real[what][0]:.4f}  simulated {simulated[what][0]:.4f}  tolerance {tolerance}"
         for what, (_, tolerance) in real.items()
     )
-    off = [what for what, (value, tolerance) in real.items() if abs(value - simulated[what][0]) > tolerance]
     assert not off, f"{name}: {', '.join(off)}\n{table}"

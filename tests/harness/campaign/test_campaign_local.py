@@ -184,7 +184,7 @@ def test_what_a_campaign_runs_is_what_is_installed_here():
     """Promise: a part that is meant for another stormproof is refused, and says which is where."""
     program = (
         "from harness.campaign.part import Part; from harness.campaign.process import perform;"
-        "print(perform(Part(campaign='c', identity='0.0.9', suites=(), first=1, count=1, folder='.')).refused)"
+        "print(perform(Part(campaign='c', identity='0.0.9', suites=('nowhere',), first=1, count=1, folder='.')).refused)"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert re.search(r"has stormproof \S+, sources \w{12}, but the campaign is of 0\.0\.9: install the same", said)
