@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -99,8 +100,12 @@ def counts(report: dict) -> dict[tuple[str, str], tuple[int, int, int]]:
 
 def sessions(parents: list[int]) -> list[psutil.Process]:
     """The processes below `parents` that run a part of a campaign."""
-    found = [child for pid in parents for child in psutil.Process(pid).children(recursive=True)]
-    return [child for child in found if "harness.campaign.session" in child.cmdline()]
+    found = []
+    for child in [child for pid in parents for child in psutil.Process(pid).children(recursive=True)]:
+        with suppress(psutil.Error):  # it has just ended
+            if "harness.campaign.session" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def until(happened, what: str, seconds: float = 60.0):
