@@ -158,7 +158,7 @@ def explore(
     wish = Wish(
         seconds=minutes * 60, seed=seed, guarantees=tuple(guarantee or ()), client=client, corpus=corpus, local=local
     )
-    raise typer.Exit(carry_out(wish, _console()))
+    raise typer.Exit(carry_out(wish, console()))
 
 
 @toxiproxy.command()
