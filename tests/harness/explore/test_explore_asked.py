@@ -8,12 +8,21 @@ from faults import Kill, during, named
 from harness import Available, Client, EvenShare, Fast, NoStrays, Servers, Steady, WithinDeadline
 from harness.explore import asked
 from harness.explore.fair import fair
-from stormproof import Failover, HealthCheck, Policy
+from stormproof import Policy
 
 CLIENT = Client(policy=Policy(timeout=0.5))
-UNKNOWN = Client(failover=Failover(health=HealthCheck()))
 DAY = (CLIENT, Servers(3), Steady(rate=100, seconds=10), ())
 BAD = (*DAY[:3], (during(1.0, 2.0, Kill(), on=named("server-0")),))
+
+
+class Mine(Client):
+    """Ours, but for its channel."""
+
+    def channel(self, endpoints, *, seed, observer):
+        raise NotImplementedError("no channel is made in virtual time")
+
+
+UNKNOWN = Mine()
 
 
 def test_nothing_asked_is_all_that_is_fair():
@@ -71,7 +80,7 @@ def test_a_client_is_found_by_its_name_and_so_is_that_of_a_scenario():
         ("no_such_module:CLIENT", "is not there: No module named 'no_such_module'"),
         (f"{__name__}:NOBODY", "is not there: module .* has no attribute 'NOBODY'"),
         (f"{__name__}:DAY", "must be a Client or a Scenario; got"),
-        (f"{__name__}:UNKNOWN", "the sim fleet has no model of health checks"),
+        (f"{__name__}:UNKNOWN", r"the sim fleet has no model of the client Mine\("),
     ],
 )
 def test_who_cannot_be_explored_is_told_before_the_search(name, says):
