@@ -6,27 +6,23 @@ Exit status: 0 every guarantee held, 1 one was broken, 2 one could not be judged
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import pytest
 import typer
 from rich.console import Console
 
 from harness.live import Live
-from harness.proxy.errors import ToxiproxyError
+from harness.proxy.commands import toxiproxy
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Starts a fleet of gRPC servers, breaks it on purpose, and proves what a client's policies promise.",
-)
-toxiproxy = typer.Typer(
-    no_args_is_help=True, help="Which Toxiproxy is used; installing the real one; serving the built-in one."
 )
 app.add_typer(toxiproxy, name="toxiproxy")
 
@@ -161,36 +157,6 @@ def explore(
     raise typer.Exit(carry_out(wish, console()))
 
 
-@toxiproxy.command()
-def which() -> None:
-    """Say which Toxiproxy would be used, and why."""
-    from harness.proxy.find import find
-
-    found = _or_fail(lambda: find(os.environ))
-    print(f"{found.name}: {found.why}")
-
-
-@toxiproxy.command()
-def install() -> None:
-    """Build the real Toxiproxy with Go, into the user's cache folder."""
-    from harness.proxy.install import install as build
-
-    print(_or_fail(build))
-
-
-@toxiproxy.command()
-def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the HTTP API.")] = 8474,
-    seed: Annotated[int | None, typer.Option(help="What toxicity and jitter are drawn from.")] = None,
-) -> None:
-    """Serve the built-in proxy, which speaks Toxiproxy's HTTP API."""
-    from harness.proxy.serve import main as serve_builtin
-
-    arguments = ["--host", host, "--port", str(port)] + ([] if seed is None else ["--seed", str(seed)])
-    raise typer.Exit(serve_builtin(arguments))
-
-
 def main() -> None:
     """The console script. SIGTERM ends a run like Ctrl-C: everything is stopped, and what was found so far is kept."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -273,14 +239,6 @@ def _as_reported(path: Path) -> tuple[str, int]:
             file=sys.stderr,
         )
     return fleet, seed
-
-
-def _or_fail(act: Any) -> Any:
-    try:
-        return act()
-    except ToxiproxyError as error:
-        print(f"stormproof: {error}", file=sys.stderr)
-        raise typer.Exit(UNKNOWN) from error
 
 
 if __name__ == "__main__":

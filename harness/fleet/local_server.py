@@ -65,6 +65,7 @@ class LocalServer(Victim):
         self._control = control
         self._log = folder / f"{server.name}.log"
         self._seed = seed_for(server.name, seed)
+        self._chances = f"{seed}/{server.name}"  # what its proxy draws from: as in virtual time
         self._misbehaviour = Misbehaviour(server.name, self._seed, paused=lambda: self._suffers(Pause))
         self._signalling = threading.Lock()
         self._slices = Slices(self._stop_or_continue)
@@ -75,7 +76,7 @@ class LocalServer(Victim):
     def open_proxy(self) -> None:
         """Makes the proxy; clients can connect to it from now on."""
         upstream, listen = f"127.0.0.1:{self.port}", f"127.0.0.1:{free_port()}"
-        self.address = self._control.create(self.proxy, upstream=upstream, listen=listen)
+        self.address = self._control.create(self.proxy, upstream=upstream, listen=listen, seed=self._chances)
 
     def spawn(self) -> None:
         """Starts the process; `wait_ready` says when it answers."""

@@ -1,8 +1,9 @@
 """The HTTP API of Toxiproxy 2.12: statuses, bodies and headers as a client knows them from the real one.
 
 Nothing is decided here: `wire` checks what is asked, `proxies` does it. Left out on purpose is the empty
-member `Logger` that the real one leaks in every proxy. An error of our own is answered with 500 and told on
-stderr.
+member `Logger` that the real one leaks in every proxy. Ours alone is the member `seed` of a request that makes or changes
+a proxy: it says what the proxy's chances are drawn from, from then on; the real one ignores it. An error of our own is
+answered with 500 and told on stderr.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Api:
-    """The handlers. Changes are made one after the other, so that none sees another half done."""
+    """The handlers. Changes are made one after the other, so that none sees another half done.
 
-    def __init__(self, proxies: Proxies) -> None:
+    With `counters` there is /metrics, too.
+    """
+
+    def __init__(self, proxies: Proxies, *, counters: bool = True) -> None:
         self._proxies = proxies
+        self._counters = counters
         self._changing = asyncio.Lock()
 
     def application(self) -> web.Application:
@@ -56,10 +61,16 @@ class Api:
             ("DELETE", toxic, self._alone(self.remove_toxic)),
             ("POST", "/reset", self._alone(self.reset)),
             ("GET", "/version", self.version),
-            ("*", "/metrics", self.metrics),
+            *([("*", "/metrics", self.metrics)] if self._counters else []),
         ):
             application.router.add_route(method, path, handler)
         return application
+
+    async def configure(self, body: bytes) -> None:
+        """Makes the proxies of a configuration: what /populate takes. Raises Refusal."""
+        status, answer = await self._populate(body)
+        if status != 201:
+            raise Refusal(status, str(answer["error"]))
 
     async def proxies(self, request: web.Request) -> web.Response:  # noqa: ARG002
         return _json({name: _show(proxy) for name, proxy in self._proxies.by_name.items()})
@@ -72,17 +83,8 @@ class Api:
 
     async def populate(self, request: web.Request) -> web.Response:
         """All of a list; as with the real one, a proxy that is there already as asked for stays as it is."""
-        made: list[dict[str, object]] = []
-        try:
-            items = wire.many(await request.read())
-            wanted = [wire.asked(item, where=f" at proxy {number}") for number, item in enumerate(items, start=1)]
-            for asked in wanted:
-                made.append(_show(await self._as_asked(asked) or await self._make(asked)))
-        except (Refusal, ValueError, OSError) as error:
-            refusal = _refusal(error)
-            answer = {"error": refusal.message, "status": refusal.status, "proxies": made or None}
-            return _json(answer, status=refusal.status)
-        return _json({"proxies": made or None}, status=201)
+        status, answer = await self._populate(await request.read())
+        return _json(answer, status=status)
 
     async def proxy(self, request: web.Request) -> web.Response:
         return _json(_show(self._proxy(request)))
@@ -92,6 +94,8 @@ class Api:
         now = wire.Asked(name=proxy.name, listen=proxy.listen, upstream=proxy.upstream, enabled=proxy.enabled)
         asked = wire.changed(wire.one(await request.read()), now)
         await proxy.update(asked.listen, asked.upstream, enabled=asked.enabled)
+        if asked.seed:
+            proxy.draw_from(asked.seed)
         return _json(_show(proxy))
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -103,10 +107,8 @@ class Api:
 
     async def add_toxic(self, request: web.Request) -> web.Response:
         proxy = self._proxy(request)
-        toxic = wire.new_toxic(wire.one(await request.read()))
-        if proxy.toxic(toxic.name) is not None:
-            raise Refusal(409, "toxic already exists")
-        return _json(wire.show(proxy.add(toxic)))
+        taken = [toxic.name for toxic in proxy.toxics]
+        return _json(wire.show(proxy.add(wire.new_toxic(wire.one(await request.read()), taken))))
 
     async def toxic(self, request: web.Request) -> web.Response:
         return _json(wire.show(self._toxic(request)))
@@ -143,8 +145,25 @@ class Api:
 
         return alone
 
+    async def _populate(self, body: bytes) -> tuple[int, dict[str, object]]:
+        made: list[Proxy] = []
+        status: int = 201
+        answer: dict[str, object] = {}
+        try:
+            items = wire.many(body)
+            wanted = [wire.asked(item, where=f" at proxy {number}") for number, item in enumerate(items, start=1)]
+            for asked in wanted:
+                made.append(await self._as_asked(asked) or await self._make(asked))
+        except (Refusal, ValueError, OSError) as error:
+            refusal = _refusal(error)
+            status, answer = refusal.status, {"error": refusal.message, "status": refusal.status}
+        return status, {**answer, "proxies": [_show(proxy) for proxy in made] or None}
+
     async def _make(self, asked: wire.Asked) -> Proxy:
-        return await self._proxies.create(asked.name, asked.listen, asked.upstream, enabled=asked.enabled)
+        proxy = await self._proxies.create(asked.name, asked.listen, asked.upstream, enabled=asked.enabled)
+        if asked.seed:
+            proxy.draw_from(asked.seed)
+        return proxy
 
     async def _as_asked(self, asked: wire.Asked) -> Proxy | None:
         proxy = self._proxies.by_name.get(asked.name)

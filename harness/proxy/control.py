@@ -1,10 +1,12 @@
 """Drives one Toxiproxy server, ours or the real one, through the package toxiproxy-python.
 
-What that package lacks is made good here and nowhere else (toxiproxy-python 0.1.1): - its address is one
-for the whole process: each Control has private copies of its modules, bound to its own server; - it never
-gives up waiting: every request here has time limits; - it takes an HTTP 500 for success: every answer that
-is not a success is raised, as one kind of error, in words; - it believes what it asked for: here a change
-is looked at before it counts as made, and half a change is undone.
+What that package lacks is made good here and nowhere else (toxiproxy-python 0.1.1):
+
+- its address is one for the whole process: each Control has private copies of its modules, bound to its own server;
+- it never gives up waiting: every request here has time limits;
+- it takes an HTTP 500 for success: every answer that is not a success is raised, as one kind of error, in words;
+- it believes what it asked for: here a change is looked at before it counts as made, and half a change is undone;
+- it cannot edit a toxic, and knows nothing of a seed: those two requests are made without it.
 """
 
 from __future__ import annotations
@@ -59,16 +61,20 @@ class Control:
                     raise ToxiproxyError(f"not ready after {deadline_seconds:g} s: {error}") from error
             time.sleep(LOOK)
 
-    def create(self, name: str, *, upstream: str, listen: str) -> str:
+    def create(self, name: str, *, upstream: str, listen: str, seed: str = "") -> str:
         """Makes a proxy from `listen` ("host:0" for any port) to `upstream`; returns the address it listens
         at.
 
-        A proxy of the same name is replaced, its toxics gone and its connections closed.
+        A proxy of the same name is replaced, its toxics gone and its connections closed. `seed` is what the built-in one
+        draws from (which connections a toxic takes, jitter, slices); without it, from the server's own seed and the
+        proxy's name. The real one cannot be told.
         """
         with self._lock(name):
             self._gone_is_fine("DELETE", f"/proxies/{name}")
             proxy = self._server.create(upstream=upstream, name=name, listen=listen)
             self._proxies[name] = proxy
+            if seed:
+                self._http.post(f"/proxies/{name}", json={"seed": seed})
             self._confirm(name, enabled=True, upstream=upstream)
             return str(proxy.listen)
 
@@ -89,6 +95,12 @@ class Control:
                 with suppress(ToxiproxyError):  # the first error says more
                     self._take_away(name, added)
                 raise
+
+    def edit(self, name: str, toxic: Toxic) -> None:
+        """Gives the toxic of that name the attributes of `toxic`; open connections have them at once."""
+        with self._lock(name):
+            self._http.post(_path(name, toxic), json={"attributes": toxic.attributes})
+            self._confirm_toxic(name, toxic)
 
     def remove(self, name: str, toxics: Iterable[Toxic]) -> None:
         """Removes `toxics` from the proxy; one that is gone already is fine."""

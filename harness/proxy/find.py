@@ -63,7 +63,7 @@ def command(found: Found, port: int, *, seed: int | None = None) -> list[str]:
         raise ToxiproxyError(f"the Toxiproxy at {found.url} runs already and is not started by us")
     if found.name == "builtin":
         seeded = [] if seed is None else ["--seed", str(seed)]
-        return [*found.command, "--host", HOST, "--port", str(port), *seeded]
+        return [*found.command, "--host", HOST, "--port", str(port), "--proxy-metrics", *seeded]
     return [*found.command, "-host", HOST, "-port", str(port), "-proxy-metrics"]
 
 

@@ -3,8 +3,9 @@ other socket.
 
 What happens to bytes is decided in `pipe`; this file performs it. Where no toxic acts, a chunk costs one
 call from socket to socket. Memory is bounded: a link stops reading while its target does not take more, or
-while its toxics hold `HELD` bytes. As with Toxiproxy, a half-closed connection is closed in both
-directions, each after its own bytes.
+while its toxics hold `HELD` bytes, or its share of `HELD_BY_ALL`; what was read before it stops (a quarter of a megabyte at
+the most, which is uvloop's read) comes on top. As with Toxiproxy, a half-closed connection is closed in both directions,
+each after its own bytes.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from harness.proxy.stage import Actions, Deliver, End
 
 #: Bytes that the toxics of one link may hold before its sender has to wait: half of what Toxiproxy's latency holds.
 HELD = 16 * 2**20
+#: Bytes that the toxics of all links together may hold: each link on which a toxic acts has an equal share.
+HELD_BY_ALL = 512 * 2**20
 #: Bytes that may wait for a socket to take them before the other one is read no more.
-UNSENT = 256 * 2**10
+UNSENT = 64 * 2**10
 LINGER_NONE = struct.pack("ii", 1, 0)
 
 
@@ -35,6 +38,17 @@ class Flow:
 
     received: int = 0
     sent: int = 0
+
+
+@dataclass(slots=True)
+class Room:
+    """How much toxics may hold: `pipes` counts the links on which some act."""
+
+    pipes: int = 0
+
+    def share(self) -> int:
+        """Bytes for each of them."""
+        return min(HELD, HELD_BY_ALL // max(1, self.pipes))
 
 
 class Side(asyncio.Protocol):
@@ -122,11 +136,12 @@ class Side(asyncio.Protocol):
 class Link:
     """One direction of a connection."""
 
-    def __init__(self, source: Side, target: Side, flow: Flow, key: str, reset: Callable[[], None]) -> None:
+    def __init__(self, source: Side, target: Side, flow: Flow, key: str, room: Room, reset: Callable[[], None]) -> None:
         self._source = source
         self._target = target
         self._flow = flow
         self._key = key
+        self._room = room
         self._reset = reset
         self._pipe: Pipe | None = None  # None: no toxic acts, bytes go straight through
         self._timer: asyncio.TimerHandle | None = None
@@ -154,8 +169,11 @@ class Link:
 
     def put(self, toxic: Toxic) -> None:
         """A toxic of this direction was added or edited."""
+        if self._over:
+            return
         if self._pipe is None:
             self._pipe = Pipe(self._key)
+            self._room.pipes += 1
         self._perform(self._pipe.put(toxic, monotonic()))
 
     def drop(self, toxic: Toxic) -> None:
@@ -171,7 +189,7 @@ class Link:
     def stop(self) -> None:
         """Nothing can be delivered any more."""
         self._over = True
-        self._pipe = None
+        self._straight()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -187,9 +205,15 @@ class Link:
             else:
                 self._reset()
         if self._pipe is not None and self._pipe.empty:
-            self._pipe = None
+            self._straight()
         self._arm()
         self.steer()
+
+    def _straight(self) -> None:
+        """No toxic acts here any more."""
+        if self._pipe is not None:
+            self._pipe = None
+            self._room.pipes -= 1
 
     def _write(self, data: bytes) -> None:
         transport = self._target.transport
@@ -222,7 +246,7 @@ class Link:
 
     def steer(self) -> None:
         """Reads the source exactly while there is room for what it sends."""
-        room = not self._full and (self._pipe is None or self._pipe.held < HELD)
+        room = not self._full and (self._pipe is None or self._pipe.held < self._room.share())
         if room != self._reading:
             self._reading = room
             self._source.read(room)
@@ -235,8 +259,11 @@ class Connection:
     gone.
     """
 
-    def __init__(self, key: str, accepted: Callable[[Connection], None], over: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, key: str, room: Room, accepted: Callable[[Connection], None], over: Callable[[Connection], None]
+    ) -> None:
         self._key = key
+        self._room = room
         self._over = over
         self._links: dict[str, Link] = {}
         self.client = Side(lambda: accepted(self), self._lost)
@@ -249,7 +276,8 @@ class Connection:
             return
         ends = {"upstream": (self.client, self.server), "downstream": (self.server, self.client)}
         for stream, (source, target) in ends.items():
-            self._links[stream] = Link(source, target, flows[stream], f"{self._key}/{stream}", self._reset)
+            key = f"{self._key}/{stream}"
+            self._links[stream] = Link(source, target, flows[stream], key, self._room, self._reset)
         for toxic in toxics:
             self.put(toxic)
         self.client.start()

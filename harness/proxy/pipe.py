@@ -24,7 +24,7 @@ class Toxic:
     type: str
     stream: str
     toxicity: float
-    attributes: dict[str, int]
+    attributes: dict[str, float]
     serial: int
     tally: Tally = field(default_factory=Tally)
 

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field, replace
 
 from harness.proxy import address
-from harness.proxy.link import Connection, Flow, Side
+from harness.proxy.link import Connection, Flow, Room, Side
 from harness.proxy.pipe import Toxic
 from harness.proxy.stage import Tally
 
@@ -40,12 +40,13 @@ class Account:
 class Proxy:
     """One listener and what goes through it. `listen` is the real address once it listened."""
 
-    def __init__(self, name: str, listen: str, upstream: str, *, seed: int, account: Account) -> None:
+    def __init__(self, name: str, listen: str, upstream: str, *, seed: int, account: Account, room: Room) -> None:
         self.name = name
         self.listen = listen
         self.upstream = upstream
-        self._key = f"{seed}/{name}"
+        self._key = f"{seed}/{name}"  # what its chances are drawn from
         self._account = account
+        self._room = room
         self._toxics: dict[str, Toxic] = {}
         self._added = 0
         self._accepted = 0
@@ -84,7 +85,13 @@ class Proxy:
 
     async def listens(self, listen: str) -> bool:
         """Whether `listen` names the address that it has already. Raises ValueError or OSError."""
-        return listen == self.listen or await address.resolve(listen) == self.listen
+        return await address.resolve(listen) == self.listen
+
+    def draw_from(self, seed: str) -> None:
+        """Chance begins anew, by this seed: connections are counted from 1, and toxics too, where there are none."""
+        self._key = seed
+        self._accepted = 0
+        self._added = max((toxic.serial for toxic in self._toxics.values()), default=0)
 
     async def update(self, listen: str, upstream: str, *, enabled: bool) -> None:
         """Changes what differs; open connections are closed if anything but `enabled` does.
@@ -138,6 +145,7 @@ class Proxy:
 
     async def _listen(self, listen: str) -> None:
         host, port = address.split(await address.resolve(listen))
+        host = host or address.LOOPBACK
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(self._accept, host, port, backlog=BACKLOG)
@@ -149,7 +157,8 @@ class Proxy:
     def _accept(self) -> Side:
         self._accepted += 1
         self._account.connections += 1
-        connection = Connection(f"{self._key}/{self._accepted}", self._dial, self._connections.discard)
+        key = f"{self._key}/{self._accepted}"
+        connection = Connection(key, self._room, self._dial, self._connections.discard)
         self._connections.add(connection)
         return connection.client
 
@@ -170,7 +179,8 @@ class Proxy:
         try:
             host, port = address.split(self.upstream)
             async with asyncio.timeout(DIAL):
-                await asyncio.get_running_loop().create_connection(lambda: connection.server, host, port)
+                loop = asyncio.get_running_loop()
+                await loop.create_connection(lambda: connection.server, host or address.LOOPBACK, port)
         except (ValueError, OSError):
             connection.abort()
             return
@@ -190,6 +200,7 @@ class Proxies:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
+        self._room = Room()
         self.by_name: dict[str, Proxy] = {}
         self.accounts: dict[str, Account] = {}
 
@@ -204,7 +215,7 @@ class Proxies:
         if was is not None:
             was.stop()
         account = self.accounts.get(name, Account())
-        proxy = Proxy(name, listen, upstream, seed=self._seed, account=account)
+        proxy = Proxy(name, listen, upstream, seed=self._seed, account=account, room=self._room)
         try:
             if enabled:
                 await proxy.start()

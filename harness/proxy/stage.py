@@ -46,13 +46,16 @@ Actions = Sequence[Action]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One integer attribute of a toxic, as Toxiproxy names it, with its bounds (both included) and its unit."""
+    """One attribute of a toxic, as Toxiproxy names it, with its bounds (both included) and its unit.
+
+    It is a whole number unless `whole` is False. What is not given is 0.
+    """
 
     name: str
     unit: str
     high: int
     low: int = 0
-    default: int = 0
+    whole: bool = True
 
 
 @dataclass(slots=True)
@@ -72,7 +75,7 @@ class Stage:
     type: ClassVar[str] = "noop"
     fields: ClassVar[tuple[Field, ...]] = ()
 
-    def __init__(self, attributes: Mapping[str, int], rng: random.Random, tally: Tally, now: float) -> None:
+    def __init__(self, attributes: Mapping[str, float], rng: random.Random, tally: Tally, now: float) -> None:
         self.attributes = dict(attributes)
         self.rng = rng
         self.tally = tally
@@ -92,7 +95,7 @@ class Stage:
         """`wake_at` has come."""
         return ()
 
-    def changed(self, attributes: Mapping[str, int], now: float) -> None:  # noqa: ARG002
+    def changed(self, attributes: Mapping[str, float], now: float) -> None:  # noqa: ARG002
         """The toxic was edited; what is due by the new attributes is handed out by `woke`."""
         self.attributes = dict(attributes)
 
@@ -104,7 +107,7 @@ class Stage:
 class Late(Stage):
     """Passes everything on when it is due, in order: one late chunk keeps all behind it waiting."""
 
-    def __init__(self, attributes: Mapping[str, int], rng: random.Random, tally: Tally, now: float) -> None:
+    def __init__(self, attributes: Mapping[str, float], rng: random.Random, tally: Tally, now: float) -> None:
         super().__init__(attributes, rng, tally, now)
         self._queue: deque[tuple[float, float, Action]] = deque()  # due, arrived, what
 
@@ -127,7 +130,7 @@ class Late(Stage):
         self.wake_at = self._queue[0][0] if self._queue else None
         return out
 
-    def changed(self, attributes: Mapping[str, int], now: float) -> None:
+    def changed(self, attributes: Mapping[str, float], now: float) -> None:
         super().changed(attributes, now)
         waiting, self._queue = self._queue, deque()
         for _, arrived, action in waiting:
@@ -155,7 +158,7 @@ class Late(Stage):
 class Pieces(Stage):
     """Passes bytes on piece by piece; the next piece begins when the line is free again."""
 
-    def __init__(self, attributes: Mapping[str, int], rng: random.Random, tally: Tally, now: float) -> None:
+    def __init__(self, attributes: Mapping[str, float], rng: random.Random, tally: Tally, now: float) -> None:
         super().__init__(attributes, rng, tally, now)
         self._queue: deque[bytes] = deque()
         self._offset = 0
@@ -163,8 +166,8 @@ class Pieces(Stage):
         self._free_at = now
         self._ending = False
 
-    def size(self) -> int:
-        """How many bytes the next piece has; 0 while none may pass."""
+    def size(self, left: int) -> int:
+        """How many bytes the next piece of a chunk has of which `left` are left; 0 while none may pass."""
         raise NotImplementedError  # both subclasses below have their own
 
     def seconds(self, size: int) -> tuple[float, float]:
@@ -199,7 +202,7 @@ class Pieces(Stage):
             out.append(End())
         return out
 
-    def changed(self, attributes: Mapping[str, int], now: float) -> None:
+    def changed(self, attributes: Mapping[str, float], now: float) -> None:
         super().changed(attributes, now)
         self._free_at = now
         self._begin(now)
@@ -212,7 +215,8 @@ class Pieces(Stage):
     def _begin(self, at: float) -> None:
         self.wake_at = None
         if self._queue:
-            self._size = min(self.size(), len(self._queue[0]) - self._offset)
+            left = len(self._queue[0]) - self._offset
+            self._size = min(self.size(left), left)
             if self._size:
                 self.wake_at = at + self.seconds(self._size)[0]
 

@@ -1,7 +1,8 @@
 """The toxics, one class each, and the check of their attributes.
 
-Their effects are those of Toxiproxy 2.12 (its folder toxics/), except where that one harms its user:
-attributes have bounds, and `reset_peer` needs no new connection.
+Their effects are those of Toxiproxy 2.12 (its folder toxics/; `packet_loss` is newer than that), except where that one
+harms its user: attributes have bounds, and `reset_peer` needs no new connection. The differences are listed in
+docs/toxiproxy.md, and tests/harness/proxy/differences.py holds both against each other.
 """
 
 from __future__ import annotations
@@ -50,15 +51,19 @@ class Bandwidth(Pieces):
     type = "bandwidth"
     fields = (Field(name="rate", unit="KB/s", high=10**9),)
 
-    def size(self) -> int:
-        return self.attributes["rate"] * 100
+    def size(self, left: int) -> int:  # noqa: ARG002
+        return int(self.attributes["rate"]) * 100
 
     def seconds(self, size: int) -> tuple[float, float]:
         return size / (self.attributes["rate"] * 1000), 0.0
 
 
 class Slicer(Pieces):
-    """Pieces of `average_size` bytes, give or take `size_variation`, `delay` microseconds apart."""
+    """Pieces of about `average_size` bytes, give or take `size_variation`, `delay` microseconds apart.
+
+    A chunk that is longer than both together is cut in two, about in its middle, and so are its parts. So pieces have from
+    half of that length to all of it.
+    """
 
     type = "slicer"
     fields = (
@@ -67,12 +72,24 @@ class Slicer(Pieces):
         Field(name="delay", unit="microseconds", high=3600 * 10**6),
     )
 
-    def size(self) -> int:
-        variation = self.attributes["size_variation"]
-        return self.attributes["average_size"] + self.rng.randint(-variation, variation)
+    def __init__(self, attributes: Mapping[str, float], rng: random.Random, tally: Tally, now: float) -> None:
+        super().__init__(attributes, rng, tally, now)
+        self._parts: list[int] = []  # of the chunk at hand, the next one last; they are cut when it is their turn
+
+    def size(self, left: int) -> int:
+        average, variation = int(self.attributes["average_size"]), int(self.attributes["size_variation"])
+        parts = self._parts = self._parts or [left]
+        while (length := parts.pop()) > average + variation:
+            first = length // 2 + (self.rng.randrange(-variation, variation) if variation else 0)
+            parts += [length - first, first]
+        return length
 
     def seconds(self, size: int) -> tuple[float, float]:  # noqa: ARG002
         return 0.0, self.attributes["delay"] / 1e6
+
+    def changed(self, attributes: Mapping[str, float], now: float) -> None:
+        self._parts = []
+        super().changed(attributes, now)
 
 
 class Timeout(Stage):
@@ -84,7 +101,7 @@ class Timeout(Stage):
     type = "timeout"
     fields = (Field(name="timeout", unit="ms", high=DAY * 1000),)
 
-    def __init__(self, attributes: Mapping[str, int], rng: random.Random, tally: Tally, now: float) -> None:
+    def __init__(self, attributes: Mapping[str, float], rng: random.Random, tally: Tally, now: float) -> None:
         super().__init__(attributes, rng, tally, now)
         self._restart(now)
 
@@ -98,7 +115,7 @@ class Timeout(Stage):
         self.wake_at = None
         return (End(),)
 
-    def changed(self, attributes: Mapping[str, int], now: float) -> None:
+    def changed(self, attributes: Mapping[str, float], now: float) -> None:
         super().changed(attributes, now)
         self._restart(now)
 
@@ -111,12 +128,12 @@ class Timeout(Stage):
 
 
 class ResetPeer(Stage):
-    """Resets the connection `timeout` ms after the first bytes, which are dropped; without any, `IDLE` s later."""
+    """Resets the connection `timeout` ms after the first bytes, which are dropped, or the end; or `IDLE` s later."""
 
     type = "reset_peer"
     fields = (Field(name="timeout", unit="ms", high=DAY * 1000),)
 
-    def __init__(self, attributes: Mapping[str, int], rng: random.Random, tally: Tally, now: float) -> None:
+    def __init__(self, attributes: Mapping[str, float], rng: random.Random, tally: Tally, now: float) -> None:
         super().__init__(attributes, rng, tally, now)
         self._met: float | None = None
         self._plan()
@@ -127,12 +144,15 @@ class ResetPeer(Stage):
             self._plan()
         return self.woke(now) if self.wake_at is not None and self.wake_at <= now else ()
 
+    def ended(self, now: float) -> Actions:
+        return self.received(b"", now)
+
     def woke(self, now: float) -> Actions:  # noqa: ARG002
         self.tally.count += 1
         self.wake_at = None
         return (Reset(),)
 
-    def changed(self, attributes: Mapping[str, int], now: float) -> None:
+    def changed(self, attributes: Mapping[str, float], now: float) -> None:
         super().changed(attributes, now)
         self._plan()
 
@@ -150,7 +170,7 @@ class LimitData(Stage):
     _passed = 0
 
     def received(self, data: bytes, now: float) -> Actions:  # noqa: ARG002
-        passing = data[: max(0, self.attributes["bytes"] - self._passed)]
+        passing = data[: max(0, int(self.attributes["bytes"]) - self._passed)]
         self._passed += len(passing)
         out: list[Action] = [Deliver(passing)] if passing else []
         if self._passed < self.attributes["bytes"]:
@@ -159,17 +179,40 @@ class LimitData(Stage):
         return [*out, End()]
 
 
+class PacketLoss(Stage):
+    """Drops a chunk with the chance `loss_rate`, and with `correlation` more when the one before it was dropped.
+
+    What is dropped is missing for good, as no packet of TCP ever is: a protocol with lengths is out of step from there on.
+    """
+
+    type = "packet_loss"
+    fields = (
+        Field(name="loss_rate", unit="of all chunks", high=1, whole=False),
+        Field(name="correlation", unit="more after a loss", high=1, whole=False),
+    )
+    _lost = False
+
+    def received(self, data: bytes, now: float) -> Actions:  # noqa: ARG002
+        chance = self.attributes["loss_rate"] + (self.attributes["correlation"] if self._lost else 0.0)
+        self._lost = self.rng.random() < chance
+        if not self._lost:
+            return (Deliver(data),)
+        self.tally.count += 1
+        return ()
+
+
 TYPES: dict[str, type[Stage]] = {
-    stage.type: stage for stage in (Stage, Latency, SlowClose, Bandwidth, Slicer, Timeout, ResetPeer, LimitData)
+    stage.type: stage
+    for stage in (Stage, Latency, SlowClose, Bandwidth, Slicer, Timeout, ResetPeer, LimitData, PacketLoss)
 }
 
 
-def check_attributes(kind: str, given: Mapping[str, object]) -> dict[str, int]:
+def check_attributes(kind: str, given: Mapping[str, object]) -> dict[str, float]:
     """All attributes of a toxic of type `kind`, in the order of Toxiproxy; what is missing has its default.
 
     Unknown names are left out, as Toxiproxy does. Raises ValueError naming attribute, value and bound.
     """
-    checked = {field.name: _whole(kind, field, given.get(field.name)) for field in TYPES[kind].fields}
+    checked = {field.name: _number(kind, field, given.get(field.name)) for field in TYPES[kind].fields}
     if kind == "slicer" and checked["size_variation"] >= checked["average_size"]:
         raise ValueError(
             f"slicer: size_variation must be less than average_size, {checked['average_size']}; "
@@ -178,11 +221,12 @@ def check_attributes(kind: str, given: Mapping[str, object]) -> dict[str, int]:
     return checked
 
 
-def _whole(kind: str, field: Field, value: object) -> int:
+def _number(kind: str, field: Field, value: object) -> float:
     if value is None:
-        value = field.default
-    if isinstance(value, int) and not isinstance(value, bool) and field.low <= value <= field.high:
+        value = 0
+    fits = not isinstance(value, bool) and (isinstance(value, int) or not field.whole)
+    if fits and isinstance(value, int | float) and field.low <= value <= field.high:
         return value
     shown = repr(value) if len(repr(value)) < 40 else repr(value)[:40] + "..."
-    bounds = f"from {field.low} to {field.high} ({field.unit})"
-    raise ValueError(f"{kind}: {field.name} must be a whole number {bounds}; got {shown}")
+    wanted = f"a {'whole ' if field.whole else ''}number from {field.low} to {field.high} ({field.unit})"
+    raise ValueError(f"{kind}: {field.name} must be {wanted}; got {shown}")

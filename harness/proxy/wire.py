@@ -2,21 +2,25 @@
 contract.
 
 The rules are those of Go's decoder where clients can notice them: names of members in any case, null and
-unknown ones ignored, a number is never a text. Bounds are our own: Toxiproxy takes what then stops it.
+unknown ones ignored, a number is never a text, nothing after the first value is read. Bounds are our own: Toxiproxy
+takes what then stops it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+import struct
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from harness.proxy.pipe import Toxic
 from harness.proxy.toxics import TYPES, check_attributes
 
 T = TypeVar("T", str, bool)
 STREAMS = ("upstream", "downstream")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Refusal(Exception):
@@ -30,22 +34,22 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A proxy as a request describes it."""
+    """A proxy as a request describes it. `seed` is ours alone: what its chances are drawn from, where that was said."""
 
     name: str
     listen: str
     upstream: str
     enabled: bool
+    seed: str = ""
 
 
 def asked(fields: Mapping[str, object], *, where: str = "") -> Asked:
     """The proxy that is to be created; `where` tells its place in a list."""
-    name, upstream = _get(fields, "name", ""), _get(fields, "upstream", "")
-    for key, value in (("name", name), ("upstream", upstream)):
+    found = changed(fields, Asked(name=_get(fields, "name", ""), listen="", upstream="", enabled=True))
+    for key, value in (("name", found.name), ("upstream", found.upstream)):
         if not value:
             raise Refusal(400, f"missing required field: {key}{where}")
-    listen = _get(fields, "listen", "") or "127.0.0.1:0"
-    return Asked(name=name, listen=listen, upstream=upstream, enabled=_get(fields, "enabled", True))
+    return found
 
 
 def changed(fields: Mapping[str, object], now: Asked) -> Asked:
@@ -55,39 +59,47 @@ def changed(fields: Mapping[str, object], now: Asked) -> Asked:
         listen=_get(fields, "listen", now.listen),
         upstream=_get(fields, "upstream", now.upstream),
         enabled=_get(fields, "enabled", now.enabled),
+        seed=_get(fields, "seed", ""),
     )
 
 
-def new_toxic(fields: Mapping[str, object]) -> Toxic:
-    """The toxic that is to be added; it has no serial yet."""
-    kind, stream = _get(fields, "type", ""), _get(fields, "stream", "") or "downstream"
+def new_toxic(fields: Mapping[str, object], taken: Container[str]) -> Toxic:
+    """The toxic that is to be added to those whose names are `taken`; it has no serial yet."""
+    kind, stream, name = _get(fields, "type", ""), _get(fields, "stream", "downstream"), _get(fields, "name", "")
+    attributes, toxicity = _members(fields.get("attributes")), _number(fields, 1.0)
     if stream.lower() not in STREAMS:
         raise Refusal(400, "stream was invalid, can be either upstream or downstream")
     if kind not in TYPES:
         raise Refusal(400, "invalid toxic type")
+    name = name or f"{kind}_{stream}"
+    if name in taken:
+        raise Refusal(409, "toxic already exists")
     return Toxic(
-        name=_get(fields, "name", "") or f"{kind}_{stream}",
+        name=name,
         type=kind,
         stream=stream,
-        toxicity=_toxicity(fields, 1.0),
-        attributes=_attributes(fields, kind, {}),
+        toxicity=_chance(toxicity),
+        attributes=_attributes(kind, attributes),
         serial=0,
     )
 
 
-def edited(fields: Mapping[str, object], toxic: Toxic) -> tuple[float, dict[str, int]]:
+def edited(fields: Mapping[str, object], toxic: Toxic) -> tuple[float, dict[str, float]]:
     """The toxicity and the attributes that `toxic` is to have."""
-    return _toxicity(fields, toxic.toxicity), _attributes(fields, toxic.type, toxic.attributes)
+    attributes = {**toxic.attributes, **_members(fields.get("attributes"))}
+    return _chance(_number(fields, toxic.toxicity)), _attributes(toxic.type, attributes)
 
 
 def one(body: bytes) -> dict[str, object]:
-    """The members of a JSON object, their names in small letters."""
+    """The members of a JSON object, their names in small letters; those that are null are left out."""
     return _members(_json(body))
 
 
 def many(body: bytes) -> list[dict[str, object]]:
     """The same of a JSON array of objects."""
     found = _json(body)
+    if found is None:
+        return []
     if not isinstance(found, list):
         raise Refusal(400, f"bad request body: an array was expected; got {_shown(found)}")
     return [_members(item) for item in found]
@@ -104,17 +116,49 @@ def show(toxic: Toxic) -> dict[str, object]:
     }
 
 
-def _json(body: bytes) -> object:
+def single(value: float) -> float:
+    """`value` with the precision that Toxiproxy keeps of a toxicity (Go's float32), in the fewest digits that tell it."""
+    kept: float = struct.unpack("f", struct.pack("f", value))[0]
+    near = (float(f"{kept:.{digits}g}") for digits in range(1, 10))
+    shortest = next(number for number in near if struct.pack("f", number) == struct.pack("f", kept))
+    return int(shortest) if shortest.is_integer() else shortest
+
+
+def _json(body: bytes) -> Any:
+    """The first value of `body`; as with Go, what follows it does not matter."""
+    text = body.decode(errors="replace").lstrip(" \t\r\n")
     try:
-        return json.loads(body)
+        return _DECODER.raw_decode(text)[0] if text else _refuse("EOF")
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f"bad request body: {error or 'nested too deeply'}") from error
 
 
-def _members(found: object) -> dict[str, object]:
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as Go reads one: of members with the same name the last one counts, null never does."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        before = found.get(name := key.casefold())
+        if isinstance(before, dict) and isinstance(value, dict):
+            before.update(value)
+        elif value is not None:
+            found[name] = value
+    return found
+
+
+def _refuse(what: str) -> NoReturn:
+    """No such number in JSON."""
+    raise ValueError(what)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
+
+
+def _members(found: object) -> dict[str, Any]:
+    if found is None:
+        return {}
     if not isinstance(found, dict):
         raise Refusal(400, f"bad request body: an object was expected; got {_shown(found)}")
-    return {str(key).lower(): value for key, value in found.items()}
+    return found
 
 
 def _get(fields: Mapping[str, object], key: str, default: T) -> T:
@@ -122,29 +166,36 @@ def _get(fields: Mapping[str, object], key: str, default: T) -> T:
     if value is None:
         return default
     if isinstance(value, type(default)):
-        return value
+        # half a pair is no character: it could be neither sent nor seeded with
+        return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value
     wanted = "true or false" if isinstance(default, bool) else "a string"
     raise Refusal(400, f"bad request body: {key} must be {wanted}; got {_shown(value)}")
 
 
-def _toxicity(fields: Mapping[str, object], default: float) -> float:
+def _number(fields: Mapping[str, object], default: float) -> float:
     value = fields.get("toxicity")
     if value is None:
         return default
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return value
     raise Refusal(400, f"bad request body: toxicity must be a number from 0 to 1; got {_shown(value)}")
 
 
-def _attributes(fields: Mapping[str, object], kind: str, now: Mapping[str, int]) -> dict[str, int]:
-    given = fields.get("attributes")
-    merged = {**now, **({} if given is None else _members(given))}
+def _chance(toxicity: float) -> float:
+    if 0 <= toxicity <= 1:
+        return single(toxicity)
+    raise Refusal(400, f"bad request body: toxicity must be a number from 0 to 1; got {_shown(toxicity)}")
+
+
+def _attributes(kind: str, given: Mapping[str, object]) -> dict[str, float]:
     try:
-        return check_attributes(kind, merged)
+        return check_attributes(kind, given)
     except ValueError as error:
         raise Refusal(400, f"bad request body: {error}") from error
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:60] + "..."

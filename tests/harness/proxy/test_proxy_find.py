@@ -44,7 +44,7 @@ def test_without_any_the_built_in_one_is_taken(environ):
     found = find(environ)
     assert found.name == "builtin"
     assert found.why.startswith("there is no toxiproxy-server on PATH nor in ")
-    argv = [sys.executable, "-m", "harness.proxy.serve", "--host", "127.0.0.1", "--port", "8474"]
+    argv = [sys.executable, "-m", "harness.proxy.serve", "--host", "127.0.0.1", "--port", "8474", "--proxy-metrics"]
     assert command(found, 8474) == argv
     assert command(found, 8474, seed=7) == [*argv, "--seed", "7"]
 
@@ -122,16 +122,18 @@ def test_what_is_installed_is_not_built_again(environ, cached):
 
 
 def test_without_go_there_is_no_installation(environ):
-    """And the way out is named."""
-    with pytest.raises(ToxiproxyError, match="there is no go on PATH: install Go, or set STORMPROOF_TOXIPROXY=builtin"):
-        install(environ)
+    """And the ways out are named."""
+    with pytest.raises(
+        ToxiproxyError, match="no go on PATH: install Go, .*--from=release.*STORMPROOF_TOXIPROXY=builtin"
+    ):
+        install(environ, source="go")
 
 
 def test_a_go_that_is_too_old_is_named(environ, tmp_path):
     """It is not asked to build."""
     program(tmp_path / "bin" / "go", "#!/bin/sh\necho go1.22.9\n")
     with pytest.raises(ToxiproxyError, match=r"needs Go 1\.23 or later; .*/go is go1\.22\.9: update it"):
-        install(environ)
+        install(environ, source="go")
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="there is no go on PATH: install Go to see it fail to build")
