@@ -73,7 +73,7 @@ class Api:
             raise Refusal(status, str(answer["error"]))
 
     async def proxies(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        return _json({name: _show(proxy) for name, proxy in self._proxies.by_name.items()})
+        return _json({name: _show(proxy) for name, proxy in sorted(self._proxies.by_name.items())})
 
     async def create(self, request: web.Request) -> web.Response:
         asked = wire.asked(wire.one(await request.read()))
@@ -150,9 +150,7 @@ class Api:
         status: int = 201
         answer: dict[str, object] = {}
         try:
-            items = wire.many(body)
-            wanted = [wire.asked(item, where=f" at proxy {number}") for number, item in enumerate(items, start=1)]
-            for asked in wanted:
+            for asked in wire.all_asked(wire.many(body)):
                 made.append(await self._as_asked(asked) or await self._make(asked))
         except (Refusal, ValueError, OSError) as error:
             refusal = _refusal(error)
@@ -167,7 +165,7 @@ class Api:
 
     async def _as_asked(self, asked: wire.Asked) -> Proxy | None:
         proxy = self._proxies.by_name.get(asked.name)
-        same = proxy is not None and proxy.upstream == asked.upstream and await proxy.listens(asked.listen)
+        same = proxy is not None and await proxy.listens(asked.listen) and proxy.upstream == asked.upstream
         return proxy if same else None
 
     def _proxy(self, request: web.Request) -> Proxy:
@@ -188,9 +186,9 @@ async def _contract(request: web.Request, handler: Handler) -> web.StreamRespons
     """What holds for every answer; a browser is turned away, lest any web page could drive the proxy."""
     if request.match_info.http_exception is not None:
         status = request.match_info.http_exception.status
-        return web.Response(status=status, text="404 page not found\n" if status == 404 else None)
+        return _text(status, "404 page not found\n") if status == 404 else web.Response(status=status)
     if request.headers.get("User-Agent", "").startswith("Mozilla/"):
-        response: web.StreamResponse = web.Response(status=403, text="User agent not allowed\n")
+        response: web.StreamResponse = _text(403, "User agent not allowed\n")
     else:
         response = await _answer(request, handler)
     response.headers["X-Toxiproxy-Request-Id"] = secrets.token_hex(10)
@@ -221,10 +219,13 @@ def _refusal(error: Refusal | ValueError | OSError) -> Refusal:
 
 
 def _error(refusal: Refusal) -> web.Response:
-    body = json.dumps({"error": refusal.message, "status": refusal.status}) + "\n"
     # The type is not JSON's with the real one either: Go's http.Error sets it.
+    return _text(refusal.status, json.dumps({"error": refusal.message, "status": refusal.status}) + "\n")
+
+
+def _text(status: int, text: str) -> web.Response:
     headers = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
-    return web.Response(status=refusal.status, body=body.encode(), headers=headers)
+    return web.Response(status=status, body=text.encode(), headers=headers)
 
 
 def _json(value: object, *, status: int = 200) -> web.Response:

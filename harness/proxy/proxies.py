@@ -144,7 +144,10 @@ class Proxy:
             raise
 
     async def _listen(self, listen: str) -> None:
-        host, port = address.split(await address.resolve(listen))
+        try:
+            host, port = address.split(await address.resolve(listen))
+        except ValueError as error:
+            raise ValueError(f"listen tcp: {error}") from error
         host = host or address.LOOPBACK
         loop = asyncio.get_running_loop()
         try:

@@ -43,17 +43,20 @@ class Asked:
     seed: str = ""
 
 
-def asked(fields: Mapping[str, object], *, where: str = "") -> Asked:
-    """The proxy that is to be created; `where` tells its place in a list."""
-    found = changed(fields, Asked(name=_get(fields, "name", ""), listen="", upstream="", enabled=True))
-    for key, value in (("name", found.name), ("upstream", found.upstream)):
-        if not value:
-            raise Refusal(400, f"missing required field: {key}{where}")
-    return found
+def asked(fields: Mapping[str, object]) -> Asked:
+    """The proxy that is to be created."""
+    return _complete(_described(fields), "")
+
+
+def all_asked(items: list[dict[str, object]]) -> list[Asked]:
+    """The proxies that a list describes: all are read before the first is looked at."""
+    described = [_described(fields) for fields in items]
+    return [_complete(proxy, f" at proxy {number}") for number, proxy in enumerate(described, start=1)]
 
 
 def changed(fields: Mapping[str, object], now: Asked) -> Asked:
-    """The proxy `now` as it is to be."""
+    """The proxy `now` as it is to be. A name that is sent along must be one, and is ignored."""
+    _get(fields, "name", "")
     return Asked(
         name=now.name,
         listen=_get(fields, "listen", now.listen),
@@ -122,6 +125,17 @@ def single(value: float) -> float:
     near = (float(f"{kept:.{digits}g}") for digits in range(1, 10))
     shortest = next(number for number in near if struct.pack("f", number) == struct.pack("f", kept))
     return int(shortest) if shortest.is_integer() else shortest
+
+
+def _described(fields: Mapping[str, object]) -> Asked:
+    return changed(fields, Asked(name=_get(fields, "name", ""), listen="", upstream="", enabled=True))
+
+
+def _complete(proxy: Asked, where: str) -> Asked:
+    for key, value in (("name", proxy.name), ("upstream", proxy.upstream)):
+        if not value:
+            raise Refusal(400, f"missing required field: {key}{where}")
+    return proxy
 
 
 def _json(body: bytes) -> Any:
