@@ -29,7 +29,20 @@ LISTEN = st.sampled_from(
 UPSTREAM = st.sampled_from(["127.0.0.1:1", "127.0.0.1:2", "nonsense", ""])
 ENABLED = st.sampled_from([True, False, None])
 TYPES = st.sampled_from(
-    ["latency", "bandwidth", "slow_close", "timeout", "reset_peer", "slicer", "limit_data", "noop", "packet_loss", "Latency", "", "x"]
+    [
+        "latency",
+        "bandwidth",
+        "slow_close",
+        "timeout",
+        "reset_peer",
+        "slicer",
+        "limit_data",
+        "noop",
+        "packet_loss",
+        "Latency",
+        "",
+        "x",
+    ]
 )
 STREAMS = st.sampled_from(["upstream", "downstream", "Upstream", "DOWNSTREAM", "", "sideways", None])
 TOXIC_NAMES = st.sampled_from(["t", "latency_downstream", "ü/t", ""])
@@ -37,7 +50,19 @@ WHOLE = st.sampled_from([0, 1, 5, 1000, 86_400_000, -1, 2**40, 2**63, None, 1.5,
 TOXICITY = st.sampled_from([0, 1, 1.0, 0.5, 0.1, 0.123456789, 1e-9, 7, -1, 1e300, None])
 ATTRIBUTES = st.dictionaries(
     st.sampled_from(
-        ["latency", "jitter", "rate", "delay", "timeout", "average_size", "size_variation", "bytes", "loss_rate", "unknown", "RATE"]
+        [
+            "latency",
+            "jitter",
+            "rate",
+            "delay",
+            "timeout",
+            "average_size",
+            "size_variation",
+            "bytes",
+            "loss_rate",
+            "unknown",
+            "RATE",
+        ]
     ),
     WHOLE,
     max_size=3,
@@ -80,7 +105,9 @@ def request(method: object, path: object, body: st.SearchStrategy[object] | None
 
 
 MAKE_A, MAKE_B = (
-    Request(method="POST", path="/proxies", body=json.dumps({"name": name, "upstream": "127.0.0.1:1", "listen": listen}))
+    Request(
+        method="POST", path="/proxies", body=json.dumps({"name": name, "upstream": "127.0.0.1:1", "listen": listen})
+    )
     for name, listen in (("a", "127.0.0.1:<P1>"), ("b", "127.0.0.1:0"))
 )
 ADD_T, ADD_LATENCY = (
@@ -99,7 +126,9 @@ BEGINNINGS = st.sampled_from(
 )  # fmt: skip
 EITHER = st.sampled_from(["POST", "PATCH"])
 ANY = st.sampled_from(["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
-ELSEWHERE = st.sampled_from(["/", "/nonsense", "/proxies/", "/reset", "/populate", "/version", "/proxies/a/toxics/t/x", "/proxies"])
+ELSEWHERE = st.sampled_from(
+    ["/", "/nonsense", "/proxies/", "/reset", "/populate", "/version", "/proxies/a/toxics/t/x", "/proxies"]
+)
 REQUESTS = st.one_of(
     request("POST", "/proxies", PROXIES),
     request("POST", "/proxies", PROXIES),

@@ -105,7 +105,11 @@ class Twin:
         tokens = {str(number): token for token, number in self.ports.items()}
         if host in ("", "[::]") and colon:
             host = "127.0.0.1"
-        return f"{host}:{tokens.get(port, port if port in ('', '0') or not port.isdigit() else '<any>')}" if colon else address
+        return (
+            f"{host}:{tokens.get(port, port if port in ('', '0') or not port.isdigit() else '<any>')}"
+            if colon
+            else address
+        )
 
     def _words(self, error: str) -> str:
         for words in OWN_WORDS:
