@@ -229,15 +229,16 @@ class World:
 
     async def batch(self, cases: list[Call | Raw | Line]) -> None:
         """All at once; then everything must be well."""
-        before = self.process.memory_info().rss
         await asyncio.gather(*(self._case(case) for case in cases))
         self.cases.update(type(case).__name__ for case in cases)
-        self.memory = max(self.memory, before, self.process.memory_info().rss)
         await self.well()
 
     async def well(self) -> None:
         """AssertionError unless the witness has its echo, the API answers, and the server is sound."""
-        assert self.process.status() != psutil.STATUS_ZOMBIE, f"the server ended: {self.words.read_text()[-2000:]}"
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.memory = max(self.memory, self.process.memory_info().rss)
+        ended = not psutil.pid_exists(self.process.pid) or self.process.status() == psutil.STATUS_ZOMBIE
+        assert not ended, f"the server ended: {self.words.read_text()[-2000:]}"
         assert self.words.read_text() == "", self.words.read_text()[-2000:]
         assert self.memory <= MEMORY, f"the server took {self.memory / 2**20:.0f} MiB"
         if (await self.ask("GET", "/proxies/witness"))[0] == 404:  # a case was lucky and deleted it, or reset all
@@ -268,7 +269,6 @@ class World:
             if ends is not None:
                 ends[1].transport.abort()
         await self.ask("DELETE", path)
-        self.memory = max(self.memory, self.process.memory_info().rss)
         self.cases["crowd"] += 1
         await self.well()
 

@@ -18,13 +18,15 @@ from harness.proxy.stage import Tally
 #: Seconds until an upstream that does not answer counts as one that refuses.
 DIAL = 5.0
 BACKLOG = 1024
+#: Proxies that are gone whose counters are kept: not all of them, else memory would grow with everyone that ever was.
+OUTLIVING = 1000
 #: What counts the connections that disabling a proxy closed; Toxiproxy calls that toxic `down`.
 DOWN = "down"
 
 
 @dataclass(slots=True)
 class Account:
-    """What was counted for proxies of one name; it outlives them, as counters should."""
+    """What was counted for proxies of one name; it outlives them, as counters should (the last `OUTLIVING` do)."""
 
     flows: dict[tuple[str, str, str], Flow] = field(default_factory=dict)  # by direction, listener and upstream
     tallies: dict[str, Tally] = field(default_factory=dict)  # by the toxic's name
@@ -125,8 +127,10 @@ class Proxy:
             connection.put(toxic)
 
     def remove(self, toxic: Toxic) -> None:
-        """Removes it; open connections are free of it at once."""
+        """Removes it; open connections are free of it at once. What never acted leaves no counter."""
         del self._toxics[toxic.name]
+        if not toxic.tally.count:
+            self._account.tallies.pop(toxic.name, None)
         for connection in tuple(self._connections):
             connection.drop(toxic)
 
@@ -237,6 +241,10 @@ class Proxies:
         proxy = self.by_name.pop(name, None)
         if proxy is not None:
             proxy.stop()
+            self.accounts[name] = self.accounts.pop(name)  # now the youngest of those that are gone
+            gone = [old for old in self.accounts if old not in self.by_name]
+            for old in gone[: len(gone) - OUTLIVING]:
+                del self.accounts[old]
 
     async def reset(self) -> None:
         """Enables all and removes all toxics. One that cannot listen keeps no other: the first error is raised last."""

@@ -58,10 +58,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(found: Found, seed: int | None = None) -> Iterator[Server]:
-    """Starts it, and stops it in the end; by then ours must not have had anything to complain of."""
+def running(found: Found, *words: str) -> Iterator[Server]:
+    """Starts it, with `words` more on its command line, and stops it in the end; by then ours must not have had anything to complain of."""
     port = free_port()
-    argv = command(found, port, seed=seed)
+    argv = [*command(found, port), *words]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             control = Control("127.0.0.1", port)
@@ -80,7 +80,7 @@ def builtin_found() -> Found:
 
 @pytest.fixture(scope="session")
 def builtin(builtin_found: Found) -> Iterator[Server]:
-    with running(builtin_found, seed=1) as server:
+    with running(builtin_found, "--seed=1") as server:
         yield server
 
 
@@ -103,10 +103,10 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 
 @pytest.fixture
-def start(builtin_found: Found) -> Iterator[Callable[[], Server]]:
+def start(builtin_found: Found) -> Iterator[Callable[..., Server]]:
     """Starts a built-in server of the test's own."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(running(builtin_found))
+        yield lambda *words: stack.enter_context(running(builtin_found, *words))
 
 
 @pytest.fixture
@@ -160,3 +160,10 @@ def lines(server: Server) -> Iterator[Callable[[], Line]]:
             return Line(name=name, at=(host, int(port)), client=client, far=far, listener=listener)
 
         yield make
+
+
+@pytest.fixture
+def proxied_both(builtin: Server, real: Server) -> Iterator[list[Line]]:
+    """A line through the built-in server, and one through the real one."""
+    with lines(builtin) as ours, lines(real) as theirs:
+        yield [ours(), theirs()]

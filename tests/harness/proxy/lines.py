@@ -79,7 +79,7 @@ def send(at: float, at_end: str, size: int) -> Step:
     return Step(at=at, do="send", at_end=at_end, size=size)
 
 
-async def play(port: int, script: Sequence[Step], seconds: float) -> Played:
+async def play(port: int, script: Sequence[Step], seconds: float, *, seed: str = "") -> Played:
     """Plays `script` on a line through the server whose API is at `port`, and watches it for so long."""
     played = Played()
     name = f"twin-{next(_numbers)}"
@@ -87,7 +87,8 @@ async def play(port: int, script: Sequence[Step], seconds: float) -> Played:
     server = await asyncio.start_server(lambda *ends: accepted.put_nowait(ends), "127.0.0.1", 0)
     async with server:
         upstream = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
-        made = await ask(port, "POST", "/proxies", {"name": name, "upstream": upstream, "listen": "127.0.0.1:0"})
+        asked = {"name": name, "upstream": upstream, "listen": "127.0.0.1:0", "seed": seed}
+        made = await ask(port, "POST", "/proxies", asked)
         for step in script:
             if step.at < 0:
                 await _perform(step, port, name, {}, {})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from harness.proxy.pipe import Pipe, Toxic
 from harness.proxy.stage import Action, Deliver, End, Reset, Stage, Tally
@@ -16,6 +18,7 @@ from harness.proxy.toxics import (
     Bandwidth,
     Latency,
     LimitData,
+    PacketLoss,
     ResetPeer,
     Slicer,
     SlowClose,
@@ -24,11 +27,11 @@ from harness.proxy.toxics import (
 )
 
 
-def stage(kind: type[Stage], tally: Tally | None = None, **attributes: int) -> Stage:
+def stage(kind: type[Stage], tally: Tally | None = None, **attributes: float) -> Stage:
     return kind(check_attributes(kind.type, attributes), random.Random(1), tally or Tally(), 0.0)
 
 
-def toxic(serial: int, kind: str, toxicity: float = 1.0, **attributes: int) -> Toxic:
+def toxic(serial: int, kind: str, toxicity: float = 1.0, **attributes: float) -> Toxic:
     return Toxic(
         name=f"t{serial}",
         type=kind,
@@ -111,15 +114,68 @@ def test_bandwidth_zero_holds_everything_until_it_is_edited_or_removed():
     assert list(line.removed(6.0)) == [Deliver(b"def"), End()]
 
 
-def test_the_slicer_cuts_in_pieces_of_about_the_average_size():
-    """All pieces but the last are within the variation, one delay apart, and join to what was sent."""
+def pieces(what: Stage | Pipe, data: bytes) -> list[tuple[float, bytes]]:
+    """What becomes of a chunk that comes at 0, and when."""
+    what.received(data, 0.0)
+    return [(at, action.data) for at, action in play(what, 10.0) if isinstance(action, Deliver)]
+
+
+def test_the_slicer_cuts_a_chunk_and_its_parts_in_two_until_they_are_short_enough():
+    """Without variation 100 bytes become 8 pieces of 12 or 13, one delay apart: what is longer than 13 is cut again."""
     data = bytes(range(100))
-    slicer = stage(Slicer, average_size=10, size_variation=3, delay=2000)
-    slicer.received(data, 0.0)
-    pieces = [(at, action.data) for at, action in play(slicer, 1.0) if isinstance(action, Deliver)]
-    assert b"".join(piece for _, piece in pieces) == data
-    assert all(7 <= len(piece) <= 13 for _, piece in pieces[:-1])
-    assert [at for at, _ in pieces] == pytest.approx([0.002 * number for number in range(len(pieces))])
+    cut = pieces(stage(Slicer, average_size=13, delay=2000), data)
+    assert b"".join(piece for _, piece in cut) == data
+    assert [len(piece) for _, piece in cut] == [12, 13, 12, 13, 12, 13, 12, 13]
+    assert [at for at, _ in cut] == pytest.approx([0.002 * number for number in range(8)])
+
+
+def test_the_slicer_varies_what_it_cuts():
+    """100 to 10 bytes, give or take 3: pieces of 4 to 13, not all as long, that join to what was sent."""
+    data = bytes(range(100)) * 20
+    lengths = [len(piece) for _, piece in pieces(stage(Slicer, average_size=10, size_variation=3), data)]
+    assert sum(lengths) == 2000
+    assert {min(lengths), max(lengths)} <= set(range(4, 14))
+    assert len(set(lengths)) > 4
+
+
+def test_packet_loss_drops_chunks_by_chance_and_more_after_a_loss():
+    """Rate 0.2, correlation 0.5: after a chunk that passed 0.2 are lost, after a lost one 0.7.
+
+    20,000 chunks (seed 1); exact binomial tests, alpha 1e-6 each.
+    """
+    tally = Tally()
+    loss = stage(PacketLoss, tally, loss_rate=0.2, correlation=0.5)
+    lost = [not loss.received(b"a", 0.0) for _ in range(20_000)]
+    assert tally.count == sum(lost)
+    for before, rate in ((False, 0.2), (True, 0.7)):
+        then = [after for first, after in pairwise(lost) if first is before]
+        assert stats.binomtest(sum(then), len(then), rate).pvalue > 1e-6
+
+
+def test_packet_loss_of_all_and_of_none():
+    """Rates are checked: fractions from 0 to 1."""
+    assert list(stage(PacketLoss, loss_rate=1).received(b"a", 0.0)) == []
+    assert list(stage(PacketLoss).received(b"a", 0.0)) == [Deliver(b"a")]
+    with pytest.raises(ValueError, match="loss_rate must be a number from 0 to 1 .*; got 1.5"):
+        check_attributes("packet_loss", {"loss_rate": 1.5})
+
+
+def test_a_seed_repeats_jitter_slices_and_losses():
+    """The same key gives the same delays and pieces again, another key others."""
+
+    def drawn(key: str) -> list[object]:
+        result: list[object] = []
+        for kind, attributes in (
+            ("latency", {"latency": 500, "jitter": 400}),
+            ("slicer", {"average_size": 50, "size_variation": 20}),
+            ("packet_loss", {"loss_rate": 0.5}),
+        ):
+            pipe = Pipe(key)
+            pipe.put(toxic(1, kind, **attributes), 0.0)
+            result += [pieces(pipe, bytes(1000)) for _ in range(10)]
+        return result
+
+    assert drawn("7/server-0/1/upstream") == drawn("7/server-0/1/upstream") != drawn("8/server-0/1/upstream")
 
 
 def test_a_timeout_drops_all_and_ends_the_connection_after_silence():
@@ -139,12 +195,15 @@ def test_a_timeout_of_zero_never_ends_the_connection_but_lets_its_end_pass():
 
 
 def test_reset_peer_resets_after_the_first_bytes_or_else_when_idle():
-    """With bytes: `timeout` after them. Without: a second later, so that a reply has its chance to be torn."""
+    """With bytes or an end: `timeout` after them. Without: a second later, so that a reply has its chance to be torn."""
     assert list(stage(ResetPeer, timeout=0).received(b"a", 0.3)) == [Reset()]
     waiting = stage(ResetPeer, timeout=500)
     assert list(waiting.received(b"a", 0.3)) == []
     assert play(waiting, 9.0) == [(0.8, Reset())]
     assert play(stage(ResetPeer, timeout=500), 9.0) == [(1.5, Reset())]
+    ending = stage(ResetPeer, timeout=500)
+    assert list(ending.ended(0.2)) == []
+    assert play(ending, 9.0) == [(0.7, Reset())]
 
 
 def test_limit_data_passes_exactly_so_many_bytes():
@@ -298,7 +357,7 @@ NAMES = sorted({field.name for kind in TYPES.values() for field in kind.fields})
 @settings(deadline=None)
 @given(
     st.sampled_from(sorted(TYPES)),
-    st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2**31 - 1)),
+    st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2**31 - 1) | st.floats(0, 1)),
     st.lists(st.tuples(st.binary(max_size=50), st.floats(0, 100)), max_size=20),
 )
 def test_no_accepted_attribute_can_raise_when_bytes_come(kind, attributes, chunks):
