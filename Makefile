@@ -3,10 +3,13 @@
 # make check style and types
 # make bench what a call, a pick and a commit cost, and who is ejected wrongly: ours and theirs side by side
 # make bench-sim what a client does on bad days, in virtual time: ours, others' and what must be reached, in one table
+# make bench-proxy what the built-in proxy costs beside the real Toxiproxy
 # make hunt  ten defects planted into the library: does stormproof explore find each within a minute?
 # make parity  virtual time against real processes, twenty times, and twenty times beside two busy loops (about 40 minutes)
 # make kills thousands of SIGKILLs of clients with a checkpoint, at random moments
-.PHONY: run test check bench bench-sim hunt kills parity clean setup toxiproxy
+# make fuzz  an hour of anything at all thrown at the built-in proxy
+# make differential 2,500 generated sequences of requests and 800 lines of bytes, to the built-in proxy and to the real one
+.PHONY: run test check bench bench-sim bench-proxy hunt kills fuzz differential parity clean setup toxiproxy
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -41,6 +44,16 @@ kills: setup
 
 parity: setup toxiproxy
 	$(BIN)/python benchmarks/parity.py
+
+bench-proxy: setup toxiproxy
+	$(BIN)/python benchmarks/proxy.py
+
+fuzz: setup
+	$(BIN)/python benchmarks/fuzz_proxy.py
+
+differential: setup toxiproxy
+	STORMPROOF_SEQUENCES=2500 STORMPROOF_LINES=40 $(BIN)/python -m pytest -s \
+		tests/harness/proxy/test_proxy_differential.py tests/harness/proxy/test_proxy_lines.py tests/harness/proxy/test_proxy_timing.py
 
 setup: $(STAMP)
 

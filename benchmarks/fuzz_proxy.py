@@ -1,10 +1,10 @@
 """Throws anything at the built-in proxy and looks whether it lives: its API and the bytes through it, for as long as you like.
 
-`python benchmarks/fuzz_proxy.py [--minutes=60] [--seed=1]` (or `make fuzz`). Hypothesis draws cases: requests of any shape to the API,
-raw bytes to its port, half-open and half-closed connections, lines with any toxics to upstreams that echo, swallow, are mute,
-flood, slow, close, reset, refuse or are a black hole, changed and closed while bytes flow. Every now and then 2,000 connections
-come at once. After each batch of cases a witness must be unharmed: another proxy, whose echo must come back on an old connection
-and on a new one. The process must live, have said nothing on stderr, and hold no more memory than `MEMORY`.
+`python benchmarks/fuzz_proxy.py [--minutes=60] [--seed=1]` (or `make fuzz`). Hypothesis draws cases: requests of any shape to
+the API, raw bytes to its port, half-open and half-closed connections, lines with any toxics to upstreams that echo, swallow,
+are mute, flood, slow, close, reset, refuse or are a black hole, changed and closed while bytes flow. Every now and then 2,000
+connections come at once. After each batch of cases a witness must be unharmed: another proxy, whose echo must come back on an
+old connection and on a new one. The process must live, have said nothing on stderr, and hold no more memory than `MEMORY`.
 
 Prints how many cases there were; exit status 1 with the smallest batch that Hypothesis finds, if one did harm.
 """
@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
 import os
 import socket
 import struct
@@ -38,8 +39,8 @@ from harness.fleet.ports import free_port
 from harness.proxy.control import Control
 from harness.proxy.find import command, find
 
-#: Bytes that the server may take, whatever comes: 512 MB of what toxics hold, and what connections cost.
-MEMORY = 1200 * 2**20
+#: Bytes that the server may take, whatever comes: 256 MB of what toxics hold, and what connections cost.
+MEMORY = 800 * 2**20
 #: Seconds in which the witness must have its echo, and each request its answer.
 PATIENCE = 20.0
 CROWD = 2000
@@ -50,6 +51,11 @@ UPSTREAMS = ("echo", "sink", "mute", "flood", "slow", "close", "reset", "refused
 STATUSES = {200, 201, 204, 301, 400, 403, 404, 405, 408, 409, 411, 413, 414, 417, 431, 500, 501, 505}
 
 # What is drawn
+
+FEW = st.integers(0, 300)
+RATE = st.floats(0, 1)
+#: Nested without end, and a number that is too long.
+HUGE = st.sampled_from([b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5000])
 
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -84,30 +90,31 @@ TOXICS = st.fixed_dictionaries(
 )
 #: Those that are accepted more often than not, so that bytes meet them.
 SOUND = st.one_of(
-    st.builds(lambda a, b: {"type": "latency", "attributes": {"latency": a, "jitter": b}}, st.integers(0, 300), st.integers(0, 300)),
+    st.builds(lambda a, b: {"type": "latency", "attributes": {"latency": a, "jitter": b}}, FEW, FEW),
     st.builds(lambda a: {"type": "bandwidth", "attributes": {"rate": a}}, st.integers(0, 2000)),
-    st.builds(lambda a: {"type": "slow_close", "attributes": {"delay": a}}, st.integers(0, 300)),
-    st.builds(lambda a: {"type": "timeout", "attributes": {"timeout": a}}, st.integers(0, 300)),
-    st.builds(lambda a: {"type": "reset_peer", "attributes": {"timeout": a}}, st.integers(0, 300)),
+    st.builds(lambda a: {"type": "slow_close", "attributes": {"delay": a}}, FEW),
+    st.builds(lambda a: {"type": "timeout", "attributes": {"timeout": a}}, FEW),
+    st.builds(lambda a: {"type": "reset_peer", "attributes": {"timeout": a}}, FEW),
     st.builds(
         lambda a, b, c: {"type": "slicer", "attributes": {"average_size": a, "size_variation": min(b, a - 1), "delay": c}},
         st.integers(1, 3000), st.integers(0, 3000), st.integers(0, 5000),
     ),
     st.builds(lambda a: {"type": "limit_data", "attributes": {"bytes": a}}, st.integers(0, 100_000)),
-    st.builds(lambda a, b: {"type": "packet_loss", "attributes": {"loss_rate": a, "correlation": b}}, st.floats(0, 1), st.floats(0, 1)),
+    st.builds(lambda a, b: {"type": "packet_loss", "attributes": {"loss_rate": a, "correlation": b}}, RATE, RATE),
 )  # fmt: skip
 STREAM = st.sampled_from([{"stream": "upstream"}, {"stream": "downstream"}])
 TOXIC = st.one_of(TOXICS, *[st.builds(lambda toxic, stream: {**toxic, **stream}, SOUND, STREAM)] * 3)
+LISTEN = st.sampled_from(["127.0.0.1:0", ":0", "", "127.0.0.1:99999", "192.0.2.1:0", "[::1", "x" * 300 + ":1"])
 PROXIES = st.fixed_dictionaries({}, optional={
     "name": st.sampled_from(["f", "g", "ü/\0"]) | st.text(max_size=5) | JUNK,
-    "listen": st.sampled_from(["127.0.0.1:0", ":0", "", "127.0.0.1:99999", "192.0.2.1:0", "[::1", "x" * 300 + ":1"]) | st.text(max_size=9) | JUNK,
+    "listen": LISTEN | st.text(max_size=9) | JUNK,
     "upstream": st.sampled_from(["127.0.0.1:1", "", ":0", "x"]) | st.text(max_size=9) | JUNK,
     "enabled": st.booleans() | JUNK,
     "seed": st.text(max_size=3) | JUNK,
 })  # fmt: skip
 TEXT = st.one_of(
     PROXIES, TOXIC, st.lists(PROXIES, max_size=3), JUNK
-).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60) | st.sampled_from([b"[" * 100_000, b'{"a":' * 50_000, b"9" * 5000])  # fmt: skip
+).map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60) | HUGE  # fmt: skip
 SEGMENT = st.sampled_from(
     ["f", "g", "t", "latency_downstream", "toxics", "proxies", "..", "%2F", "%00", "ü"]
 ) | st.text(max_size=5)
@@ -161,8 +168,9 @@ class Line:
 HEAD = st.builds(
     lambda method, path, extra, body: f"{method} {path} HTTP/1.1\r\nHost: x\r\n{extra}\r\n".encode() + body,
     METHODS, PATHS,
-    st.sampled_from(["", "Content-Length: 5\r\n", "Content-Length: 999999\r\n", "Content-Length: -1\r\n", "Transfer-Encoding: chunked\r\n",
-                     "Expect: 100-continue\r\n", "Connection: close\r\n", "User-Agent: Mozilla/5\r\n", "A: " + "x" * 20_000 + "\r\n",
+    st.sampled_from(["", "Content-Length: 5\r\n", "Content-Length: 999999\r\n", "Content-Length: -1\r\n",
+                     "Transfer-Encoding: chunked\r\n", "Expect: 100-continue\r\n", "Connection: close\r\n",
+                     "User-Agent: Mozilla/5\r\n", "A: " + "x" * 20_000 + "\r\n",
                      "Upgrade: websocket\r\nConnection: Upgrade\r\n", "Content-Encoding: gzip\r\n", "X"]),
     TEXT,
 )  # fmt: skip
@@ -173,7 +181,10 @@ MOVES = st.one_of(
     st.tuples(st.just("put"), TOXIC),
     st.tuples(st.just("edit"), TOXIC),
     st.tuples(st.just("remove")),
-    st.tuples(st.just("proxy"), st.sampled_from([{"enabled": False}, {"enabled": True}, {"upstream": "127.0.0.1:1"}, {"listen": "127.0.0.1:0"}])),
+    st.tuples(
+        st.just("proxy"),
+        st.sampled_from([{"enabled": False}, {"enabled": True}, {"upstream": "127.0.0.1:1"}, {"listen": "127.0.0.1:0"}]),
+    ),
     st.tuples(st.just("half")),
     st.tuples(st.just("reset")),
     st.tuples(st.just("close")),
@@ -219,8 +230,10 @@ class World:
             filler.setblocking(False)
             assert filler.connect_ex(full.getsockname()) == errno.EINPROGRESS
         self.addresses |= {
-            "black hole": f"127.0.0.1:{full.getsockname()[1]}", "refused": f"127.0.0.1:{free_port()}", "nonsense": "no such host:x",
-        }  # fmt: skip
+            "black hole": f"127.0.0.1:{full.getsockname()[1]}",
+            "refused": f"127.0.0.1:{free_port()}",
+            "nonsense": "no such host:x",
+        }
         made = await self.ask(
             "POST", "/proxies", {"name": "witness", "upstream": self.addresses["echo"], "listen": "127.0.0.1:0"}
         )
@@ -490,11 +503,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of our own side: that it writes to what was reset
     around = fuzz(options.minutes, options.seed)
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(around.cases.items()))
     print(
-        f"{around.cases.total()} cases in {options.minutes:g} minutes from seed {options.seed} ({kinds}): the server lives, said "
-        f"nothing, and took {around.memory / 2**20:.0f} MiB at the most"
+        f"{around.cases.total()} cases in {options.minutes:g} minutes from seed {options.seed} ({kinds}): the server "
+        f"lives, said nothing, and took {around.memory / 2**20:.0f} MiB at the most"
     )
     return 0
 

@@ -44,6 +44,11 @@ class Control:
         self._proxies: dict[str, Any] = {}
         self._locks: dict[str, threading.Lock] = {}
 
+    @property
+    def url(self) -> str:
+        """Where the server's API is."""
+        return self._http.url
+
     def version(self) -> str:
         """What the server calls its version; the built-in one ends in "-stormproof"."""
         return self._version(LIMITS)

@@ -26,7 +26,7 @@ from harness.proxy.stage import Actions, Deliver, End
 #: Bytes that the toxics of one link may hold before its sender has to wait: half of what Toxiproxy's latency holds.
 HELD = 16 * 2**20
 #: Bytes that the toxics of all links together may hold: each link on which a toxic acts has an equal share.
-HELD_BY_ALL = 512 * 2**20
+HELD_BY_ALL = 256 * 2**20
 #: Bytes that may wait for a socket to take them before the other one is read no more.
 UNSENT = 64 * 2**10
 LINGER_NONE = struct.pack("ii", 1, 0)

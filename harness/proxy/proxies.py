@@ -243,7 +243,7 @@ class Proxies:
             proxy.stop()
             self.accounts[name] = self.accounts.pop(name)  # now the youngest of those that are gone
             gone = [old for old in self.accounts if old not in self.by_name]
-            for old in gone[: len(gone) - OUTLIVING]:
+            for old in gone[: max(0, len(gone) - OUTLIVING)]:
                 del self.accounts[old]
 
     async def reset(self) -> None:

@@ -59,7 +59,10 @@ def free_port() -> int:
 
 @contextmanager
 def running(found: Found, *words: str) -> Iterator[Server]:
-    """Starts it, with `words` more on its command line, and stops it in the end; by then ours must not have had anything to complain of."""
+    """Starts it, with `words` more on its command line, and stops it in the end.
+
+    By then ours must not have had anything to complain of.
+    """
     port = free_port()
     argv = [*command(found, port), *words]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:

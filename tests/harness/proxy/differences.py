@@ -20,7 +20,9 @@ class Difference(Enum):
     ATOMIC = (
         "An edit of a toxic that is refused changes nothing; the real one keeps what it had read before the mistake."
     )
-    ROLLBACK = "A proxy that cannot listen at its new address stays as it was; the real one leaves it disabled, with that address."
+    ROLLBACK = (
+        "A proxy that cannot listen at its new address stays as it was; the real one leaves it disabled, at that one."
+    )
     RESET = "`/reset` goes on behind a proxy that cannot be started; the real one leaves the others as they are."
     LOOPBACK = "A `listen` without a host is 127.0.0.1; with the real one all interfaces."
     PORTS = "Ports are numbers; the real one takes names of services, too."
@@ -29,7 +31,7 @@ class Difference(Enum):
     STICKY = (
         "A connection is drawn once for a toxic; the real one draws anew whenever the toxic or its neighbours change."
     )
-    HELD = "What a toxic holds is due by its new attributes; the real one lets the chunk in flight go when something is edited or added."
+    HELD = "What a toxic holds is due by its new attributes; the real one lets the chunk in flight go with any edit."
     SPARED = "Removing a `timeout` closes the connections that it took; the real one closes those that it spared, too."
     OPEN_RESET = "`reset_peer` resets connections that were open before it, too; the real one ends them with a FIN."
     IDLE_RESET = "`reset_peer` resets a connection without data a second after its timeout; the real one never."

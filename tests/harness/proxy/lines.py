@@ -86,7 +86,7 @@ async def play(port: int, script: Sequence[Step], seconds: float, *, seed: str =
     accepted: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
     server = await asyncio.start_server(lambda *ends: accepted.put_nowait(ends), "127.0.0.1", 0)
     async with server:
-        upstream = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        upstream = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         asked = {"name": name, "upstream": upstream, "listen": "127.0.0.1:0", "seed": seed}
         made = await ask(port, "POST", "/proxies", asked)
         for step in script:

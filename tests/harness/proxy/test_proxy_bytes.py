@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import itertools
 import re
@@ -10,11 +12,13 @@ import socket
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from faults import Blackhole, Latency, Reset
 from faults.network import Toxic
-from harness.proxy.link import HELD
+from harness.proxy.link import HELD, Room
+from harness.proxy.proxies import Proxies
 
 #: Seconds in which what must not come could have come.
 SILENCE = 0.2
@@ -335,3 +339,46 @@ def test_our_server_keeps_nothing_of_connections_that_are_gone(start, name):
         eventually(lambda: descriptors() <= before, f"descriptors stayed above {before}")
     status = (process / "status").read_text()
     assert int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) < 200_000
+
+
+def test_our_toxics_share_what_they_may_hold():
+    """16 MB for a link alone; of 1,000 with toxics each has a thousandth of 256 MB."""
+    room = Room(pipes=1)
+    assert room.share() == HELD
+    room.pipes = 1000
+    assert room.share() == 256 * 2**20 // 1000
+
+
+def test_our_memory_is_bounded_on_many_connections_together(start, name):
+    """200 connections send 4 MB each into a toxic that lets nothing pass: 800 MB are wanted, and not more than 450 MB taken."""
+    own = start()
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, contextlib.ExitStack() as stack:
+        upstream = f"127.0.0.1:{listener.getsockname()[1]}"
+        host, _, port = own.control.create(name, upstream=upstream, listen="127.0.0.1:0").rpartition(":")
+        own.control.add(name, [Toxic(type="bandwidth", stream="upstream", attributes={"rate": 0})])
+        clients = [stack.enter_context(socket.create_connection((host, int(port)), 20)) for _ in range(200)]
+        far = [stack.enter_context(listener.accept()[0]) for _ in clients]
+        for client in clients:
+            client.setblocking(False)
+        unsent = dict.fromkeys(clients, 4 * 2**20)
+        while unsent and (writable := select.select([], list(unsent), [], 0.5)[1]):
+            for client in writable:
+                unsent[client] -= client.send(bytes(min(unsent[client], 1 << 18)))
+                if not unsent[client]:
+                    del unsent[client]
+        assert len(far) == 200
+        assert psutil.Process(own.process.pid).memory_info().rss < 450 * 10**6
+
+
+def test_our_counters_of_proxies_that_are_gone_are_kept_for_a_while():
+    """Of the last thousand: memory does not grow with everyone that ever was. One that is there keeps its own."""
+
+    async def names():
+        proxies = Proxies(seed=1)
+        await proxies.create("there", "", "127.0.0.1:1", enabled=False)
+        for number in range(1005):
+            await proxies.create(f"old-{number}", "", "127.0.0.1:1", enabled=False)
+            proxies.delete(f"old-{number}")
+        return list(proxies.accounts)
+
+    assert asyncio.run(names()) == ["there", *(f"old-{number}" for number in range(5, 1005))]

@@ -1,4 +1,4 @@
-"""Other people's clients, unchanged, against both servers: the command line `toxiproxy-cli` of the real project, and toxiproxy-python."""
+"""Other people's clients, unchanged, against both servers: the real project's `toxiproxy-cli`, and toxiproxy-python."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def test_each_verb_of_the_command_line_works(tell, name):
     )  # fmt: skip
     row = f"{name}\t127.0.0.1:<port>\t{NOWHERE}\tenabled\t0\n"
     assert row in tell("list")[1]
-    assert tell("toxic", "add", "-t", "latency", "-n", "slow", "-a", "latency=100", "-a", "jitter=5", "--toxicity", "0.5", name) == (
+    slow = ("-n", "slow", "-a", "latency=100", "-a", "jitter=5", "--toxicity", "0.5")
+    assert tell("toxic", "add", "-t", "latency", *slow, name) == (
         0, f"Added downstream latency toxic 'slow' on proxy '{name}'\n",
     )  # fmt: skip
     assert tell("toxic", "add", "-t", "slicer", "-a", "average_size=10", "--upstream", name) == (
