@@ -6,7 +6,7 @@ Printed are the medians, the median of the ratios with the quartiles, and the bo
 without a real one.
 
 - Unary: p50 of calls to a Hello server in a process of its own, one after the other on one channel; "none" is without proxy.
-- Bulk: bytes/s that arrive through one connection, from a process that writes as fast as it can.
+- Bulk: bytes/s that arrive through one connection, from a process that writes as fast as it can; and behind a latency of 2 ms.
 - Idle: memory (RSS) that a fresh proxy process takes on for each of 1,000 connections that say nothing, both sockets open.
 """
 
@@ -27,6 +27,7 @@ from typing import NamedTuple
 import grpc
 import psutil
 
+from faults.network import Toxic
 from harness.fleet.ports import free_port
 from harness.proxy.control import Control
 from harness.proxy.errors import ToxiproxyError
@@ -159,10 +160,11 @@ class Sides:
         low, ratio, high = statistics.quantiles(ratios, n=4)
         figures = {name: statistics.median(values) for name, values in self.seen.items()}
         kept = met(figures[OURS], ratio)
+        verdict = f"{bound}: {'met' if kept else 'MISSED'}" if bound else ""
         none = f"{figures[NONE]:9.1f}" if NONE in figures else " " * 9
         print(
             f"{what:<26} {figures[OURS]:9.1f} {figures[REAL]:9.1f} {none}   {ratio:5.2f}   {low:.2f} to {high:.2f}"
-            f"   {len(ratios):6}   {bound}: {'met' if kept else 'MISSED'}",
+            f"   {len(ratios):6}   {verdict}",
             flush=True,
         )
         return kept
@@ -196,6 +198,11 @@ def main() -> int:
         flows = Sides(OURS, REAL, NONE)
         flows.measure(options.rounds, lambda side: bulk(bulks[side], options.seconds))
         kept.append(flows.show("bulk, one connection, MB/s", ">= 0.5 of Toxiproxy", lambda _, ratio: ratio >= 0.5))
+        for _, control in proxies.values():
+            control.add("bulk", [Toxic(type="latency", stream="downstream", attributes={"latency": 2})])
+        late = Sides(OURS, REAL)
+        late.measure(options.rounds, lambda side: bulk(bulks[side], options.seconds))
+        late.show("  the same, 2 ms late", "", lambda *_: True)
     memory = Sides(OURS, REAL)
     memory.measure(max(5, options.rounds // 2), idle)
     kept.append(memory.show("idle connection, KiB", "<= 60 KiB", lambda ours, _: ours <= 60))

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What aiohttp has to say about bytes that are no HTTP is for whoever sent them: they have an answer.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     _many_descriptors()
+    # Names are looked up in libuv's threads, of which there are 4: a few that are slow to find would keep all others waiting.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", "64")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(arguments))
 

@@ -20,6 +20,8 @@ from harness.proxy.toxics import TYPES, check_attributes
 
 T = TypeVar("T", str, bool)
 STREAMS = ("upstream", "downstream")
+#: From here on a number is none of Go's float32, as which a toxicity is read.
+BEYOND_SINGLE = 2.0**128 - 2.0**103
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -190,7 +192,7 @@ def _number(fields: Mapping[str, object], default: float) -> float:
     value = fields.get("toxicity")
     if value is None:
         return default
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < BEYOND_SINGLE:
         return value
     raise Refusal(400, f"bad request body: toxicity must be a number from 0 to 1; got {_shown(value)}")
 

@@ -20,9 +20,7 @@ class Difference(Enum):
     ATOMIC = (
         "An edit of a toxic that is refused changes nothing; the real one keeps what it had read before the mistake."
     )
-    ROLLBACK = (
-        "A proxy that cannot listen at its new address stays as it was; the real one leaves it disabled, at that one."
-    )
+    ROLLBACK = "A proxy that cannot listen anew stays as it was; the real one leaves it disabled, with the address that failed."
     RESET = "`/reset` goes on behind a proxy that cannot be started; the real one leaves the others as they are."
     LOOPBACK = "A `listen` without a host is 127.0.0.1; with the real one all interfaces."
     PORTS = "Ports are numbers; the real one takes names of services, too."

@@ -56,9 +56,9 @@ def scripts(draw: st.DrawFn) -> Script:
                 more = draw(st.sampled_from(KINDS[there[name]]))
                 steps.append(Step(at=start, do="edit", name=name, body={"attributes": more}))
         for at in (0.1, 0.2):
-            for end in ENDS:
+            for later, end in enumerate(ENDS):  # not both at once: what ends the connection must come first or last
                 if draw(st.booleans()):
-                    steps.append(send(start + at, end, draw(SIZES)))
+                    steps.append(send(start + at + 0.05 * later, end, draw(SIZES)))
     last = phases * PHASE - 0.4
     how = draw(st.sampled_from(["", "shut", "close"]))
     if how:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from faults.network import Toxic
 from harness.fleet.ports import free_port
@@ -39,6 +40,23 @@ def test_a_configuration_is_there_from_the_start(start, tmp_path):
     assert {name: proxy["upstream"] for name, proxy in server.call("GET", "/proxies").json().items()} == {
         "a": NOWHERE, "b": NOWHERE,
     }  # fmt: skip
+
+
+def test_the_command_line_serves_with_all_of_it(tmp_path):
+    """`stormproof toxiproxy serve`: its first line says where, and with which seed; it ends with status 0."""
+    config = tmp_path / "proxies.json"
+    config.write_text(json.dumps([{"name": "a", "upstream": NOWHERE, "listen": "127.0.0.1:0"}]))
+    words = ["serve", "--host=127.0.0.1", "--port=0", f"--config={config}", "--seed=7", "--proxy-metrics"]
+    argv = [sys.executable, "-m", "harness.cli", "toxiproxy", *words]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first.startswith("stormproof proxy 2.12.0-stormproof, seed 7, http://127.0.0.1:")
+        url = first.split()[-1]
+        assert list(requests.get(f"{url}/proxies", timeout=20).json()) == ["a"]
+        assert requests.get(f"{url}/metrics", timeout=20).status_code == 200
+        process.terminate()
+        assert process.wait(20) == 0
 
 
 @pytest.mark.parametrize(
