@@ -6,10 +6,12 @@ Many lines are played at once in one loop, each with a proxy of its own. Times a
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -210,3 +212,16 @@ def differing(ports: tuple[int, int], scripts: Sequence[Script]) -> list[tuple[S
         found = [unlike(*pair) for pair in all_of(ports, [script for script, _ in left])]
         left = [(script, why) for (script, _), why in zip(left, found, strict=True) if why]
     return left
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """The address of an upstream whose queue of connections is full: Linux answers no further SYN."""
+    with socket.socket() as full, ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            assert filler.connect_ex(full.getsockname()) == errno.EINPROGRESS
+        yield f"127.0.0.1:{full.getsockname()[1]}"

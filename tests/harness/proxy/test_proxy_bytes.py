@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import itertools
 import re
 import select
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from lines import black_hole
 
 from faults import Blackhole, Latency, Reset
 from faults.network import Toxic
@@ -265,26 +265,14 @@ def test_our_reset_can_be_taken_back_at_once(builtin, proxied_builtin):
 
 
 def test_our_silent_upstream_blocks_nobody(builtin, name):
-    """Clients are accepted and the proxy can be disabled while a dial is on its way.
-
-    The upstream's queue of connections is full: Linux answers no further SYN.
-    """
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            assert filler.connect_ex(full.getsockname()) == errno.EINPROGRESS
-        upstream = f"127.0.0.1:{full.getsockname()[1]}"
+    """Clients are accepted and the proxy can be disabled while a dial is on its way."""
+    with black_hole() as upstream, contextlib.ExitStack() as stack:
         host, _, port = builtin.control.create(name, upstream=upstream, listen="127.0.0.1:0").rpartition(":")
-        clients = [socket.create_connection((host, int(port)), 10) for _ in range(3)]
+        clients = [stack.enter_context(socket.create_connection((host, int(port)), 10)) for _ in range(3)]
         began = time.monotonic()
         builtin.control.disable(name)
         assert all(ended(client) for client in clients)
         assert time.monotonic() - began < 3
-        for sock in [*fillers, *clients]:
-            sock.close()
 
 
 def test_our_counters_move_while_the_connection_is_open(builtin, proxied_builtin):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import socket
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from differences import Difference
-from lines import Script, Step, all_of, put, send
+from lines import Script, Step, all_of, black_hole, put, send
 from twins import Pair, Request, Twin
 
 from faults import Reset
@@ -174,21 +172,6 @@ def test_a_silent_upstream_holds_up_the_real_one_alone(builtin, real, name):
             assert answered == (server is builtin)
     for server in (builtin, real):  # the dial is over now
         server.call("DELETE", f"/proxies/{name}")
-
-
-@contextmanager
-def black_hole():
-    """The address of one."""
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:
-            filler.setblocking(False)
-            assert filler.connect_ex(full.getsockname()) == errno.EINPROGRESS
-        yield f"127.0.0.1:{full.getsockname()[1]}"
-        for filler in fillers:
-            filler.close()
 
 
 async def disabled(port: int, name: str) -> bool:
