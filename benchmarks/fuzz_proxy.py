@@ -41,8 +41,8 @@ from harness.proxy.find import command, find
 
 #: Bytes that the server may take, whatever comes: 256 MB of what toxics hold, and what connections cost.
 MEMORY = 800 * 2**20
-#: Seconds in which the witness must have its echo, and each request its answer.
-PATIENCE = 20.0
+#: Seconds in which the witness must have its echo, and each request its answer: on a machine that has other things to do.
+PATIENCE = 60.0
 CROWD = 2000
 #: Examples that Hypothesis draws in a row, and after which the crowd comes.
 ROUND = 100

@@ -247,14 +247,13 @@ class Proxies:
                 del self.accounts[old]
 
     async def reset(self) -> None:
-        """Enables all and removes all toxics. One that cannot listen keeps no other: the first error is raised last."""
-        problems: list[Exception] = []
+        """Enables all and removes all toxics. One that cannot listen keeps no other: the first error is raised last.
+
+        All are started at once: names that are slow to find would add up.
+        """
         for proxy in self.by_name.values():
             for toxic in proxy.toxics:
                 proxy.remove(toxic)
-            try:
-                await proxy.start()
-            except (ValueError, OSError) as error:
-                problems.append(error)
-        if problems:
-            raise problems[0]
+        for problem in await asyncio.gather(*(p.start() for p in self.by_name.values()), return_exceptions=True):
+            if problem is not None:
+                raise problem
