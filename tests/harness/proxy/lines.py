@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ENDS = ("client", "far")
-#: Seconds by which the two servers' times may differ, on two busy cores.
+#: Seconds by which times may differ, beyond what the machine was seen to be late by (`Played.late`).
 TOLERANCE = 0.08
 #: How often a line is played before a difference counts: the machine may be late, but not each time.
-PLAYS = 3
+PLAYS = 4
 _numbers = itertools.count(1)
 _PATTERN = bytes(range(251)) * 400
 
@@ -61,11 +61,12 @@ class End:
 
 @dataclass(slots=True, kw_only=True)
 class Played:
-    """What both ends saw, and when the steps were really done."""
+    """What both ends saw, when the steps were really done, and how late the loop woke at the worst, meanwhile."""
 
     client: End = field(default_factory=End)
     far: End = field(default_factory=End)
     did: list[float] = field(default_factory=list)
+    late: float = 0.0
 
 
 def put(
@@ -165,22 +166,23 @@ async def _until(when: float) -> None:
 def unlike(ours: Played, real: Played) -> list[str]:
     """What differs between two plays of one script: bytes, when they came, and whether and when each end was closed."""
     found = []
+    within = TOLERANCE + max(ours.late, real.late)
     for end in ENDS:
         one, other = getattr(ours, end), getattr(real, end)
         if one.data != other.data:
             found.append(f"{end}: {len(one.data)} bytes, not the {len(other.data)} of the real one")
         elif one.data:
             for count in sorted({1, len(one.data) // 2 or 1, len(one.data)}):
-                found += _apart(f"{end}: byte {count}", one.when(count), other.when(count))
+                found += _apart(f"{end}: byte {count}", one.when(count), other.when(count), within)
         if (one.ended is None) != (other.ended is None):
             found.append(f"{end}: ended at {one.ended}, with the real one at {other.ended}")
         elif one.ended is not None and other.ended is not None:
-            found += _apart(f"{end}: the end", one.ended, other.ended)
+            found += _apart(f"{end}: the end", one.ended, other.ended, within)
     return found
 
 
-def _apart(what: str, ours: float, real: float) -> list[str]:
-    return [f"{what} at {ours:.3f} s, with the real one at {real:.3f} s"] if abs(ours - real) > TOLERANCE else []
+def _apart(what: str, ours: float, real: float, within: float) -> list[str]:
+    return [f"{what} at {ours:.3f} s, with the real one at {real:.3f} s"] if abs(ours - real) > within else []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +199,21 @@ async def _both(ports: tuple[int, int], script: Script) -> tuple[Played, Played]
 
 
 async def _all(ports: tuple[int, int], scripts: Sequence[Script]) -> list[tuple[Played, Played]]:
-    return await asyncio.gather(*(_both(ports, script) for script in scripts))
+    late = [0.0]
+    watch = asyncio.create_task(_lateness(late))
+    pairs = await asyncio.gather(*(_both(ports, script) for script in scripts))
+    watch.cancel()
+    for played in (played for pair in pairs for played in pair):
+        played.late = late[0]
+    return pairs
+
+
+async def _lateness(late: list[float]) -> None:
+    """Keeps in `late` by how much the loop woke late, at the worst."""
+    while True:
+        due = asyncio.get_running_loop().time() + 0.01
+        await asyncio.sleep(0.01)
+        late[0] = max(late[0], asyncio.get_running_loop().time() - due)
 
 
 def all_of(ports: tuple[int, int], scripts: Sequence[Script]) -> list[tuple[Played, Played]]:

@@ -1,6 +1,6 @@
 """Every toxic's timing on both servers at once: each within TOLERANCE of what it should be, and their chances the same.
 
-A row that is out of it is played again, up to three times: the machine may be late, but not each time.
+A row that is out of it is played again, up to PLAYS times: the machine may be late, but not each time.
 """
 
 from __future__ import annotations
@@ -132,9 +132,10 @@ def off(row: Row, ours: Played, theirs: Played) -> str:
         times = [row.measured(line) for line in (ours, theirs)]
     except (AssertionError, IndexError) as error:
         return f"{error!r}: {ours}, {theirs}"
-    if all(abs(time - row.expected) <= TOLERANCE for time in times):
+    within = TOLERANCE + max(ours.late, theirs.late)
+    if all(abs(time - row.expected) <= within for time in times):
         return ""
-    return f"ours {times[0]:.3f} s, the real one {times[1]:.3f} s; expected {row.expected:g} s"
+    return f"within {within:.3f} s: ours {times[0]:.3f} s, the real one {times[1]:.3f} s; expected {row.expected:g} s"
 
 
 @pytest.fixture(scope="module")
@@ -176,12 +177,20 @@ def test_as_many_connections_are_taken_by_a_toxicity_of_one_half(builtin, real):
 
 
 def test_jitter_is_spread_alike(builtin, real):
-    """300 chunks each at 100 ms give or take 80: the delays are from one distribution (Kolmogorov-Smirnov, alpha 1e-6)."""
+    """300 chunks each at 100 ms give or take 80: the delays are from one distribution (Kolmogorov-Smirnov, alpha 1e-6).
+
+    A machine that is busy adds to them, and not to both alike: a difference counts when it shows each time.
+    """
     script = Script(steps=(put(-1, "latency", latency=100, jitter=80), send(0.05, "far", 1)), seconds=0.6)
-    delays = [[line.client.last - line.did[0] for line in lines] for lines in many((builtin.port, real.port), script)]
-    assert stats.ks_2samp(*delays).pvalue > 1e-6, [sorted(some)[:: LINES // 10] for some in delays]
-    assert all(min(some) >= 0.02 for some in delays)
-    assert all(max(some) - min(some) > 0.1 for some in delays)
+    for again in reversed(range(PLAYS)):
+        delays = [
+            [line.client.last - line.did[0] for line in lines] for lines in many((builtin.port, real.port), script)
+        ]
+        assert all(min(some) >= 0.02 for some in delays)
+        assert all(max(some) - min(some) > 0.1 for some in delays)
+        if stats.ks_2samp(*delays).pvalue > 1e-6:
+            return
+        assert again, [sorted(some)[:: LINES // 10] for some in delays]
 
 
 def many(ports: tuple[int, int], script: Script) -> list[list[Played]]:
