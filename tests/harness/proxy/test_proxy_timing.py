@@ -167,11 +167,10 @@ LINES = 300
 
 def test_as_many_connections_are_taken_by_a_toxicity_of_one_half(builtin, real):
     """300 connections each, toxicity 0.5: the two shares agree (Fisher's exact test, alpha 1e-6). Ours is seeded with 1."""
-    script = Script(steps=(put(-1, "latency", toxicity=0.5, latency=150), send(0.05, "far", 1)), seconds=0.6)
-    taken = [
-        sum(line.client.last - line.did[0] > 0.15 for line in lines)
-        for lines in many((builtin.port, real.port), script)
-    ]
+    script = Script(steps=(put(-1, "limit_data", toxicity=0.5, bytes=0), send(0.1, "far", 1)), seconds=2.0)
+    sides = many((builtin.port, real.port), script, at_once=100)
+    assert all((line.client.data == b"") == (line.client.ended is not None) for side in sides for line in side)
+    taken = [sum(line.client.ended is not None for line in side) for side in sides]
     assert stats.fisher_exact([[taken[0], LINES - taken[0]], [taken[1], LINES - taken[1]]]).pvalue > 1e-6, taken
     assert 90 < taken[0] < 210  # 6.9 standard deviations: the toxic is neither on all nor on none
 
@@ -193,9 +192,9 @@ def test_jitter_is_spread_alike(builtin, real):
         assert again, [sorted(some)[:: LINES // 10] for some in delays]
 
 
-def many(ports: tuple[int, int], script: Script) -> list[list[Played]]:
-    """`LINES` plays of the same script on each, 50 pairs at a time: a crowd would be late by itself."""
-    pairs = [pair for _ in range(LINES // 50) for pair in all_of(ports, [script] * 50)]
+def many(ports: tuple[int, int], script: Script, *, at_once: int = 50) -> list[list[Played]]:
+    """`LINES` plays of the same script on each, so many pairs at a time: a crowd would be late by itself."""
+    pairs = [pair for _ in range(LINES // at_once) for pair in all_of(ports, [script] * at_once)]
     return [list(side) for side in zip(*pairs, strict=True)]
 
 
