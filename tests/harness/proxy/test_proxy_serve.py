@@ -149,6 +149,25 @@ def test_what_ends_the_real_server_is_refused_by_ours(builtin, proxied_builtin, 
     assert line.far.recv(5) == b"alive"
 
 
+@pytest.mark.parametrize("toxic", [KILLERS[0], KILLERS[2]], ids=lambda toxic: toxic["type"])
+def test_with_that_the_real_server_ends(real, toxic):
+    """BOUNDS: it accepts the toxic, and panics with the first byte. (The slicer takes it a gigabyte of stack and seconds.)"""
+    port = free_port()
+    argv = [real.process.args[0], "-host", "127.0.0.1", "-port", str(port)]
+    with (
+        subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        control = Control("127.0.0.1", port)
+        control.wait_ready(20)
+        upstream = f"127.0.0.1:{listener.getsockname()[1]}"
+        host, _, at = control.create("a", upstream=upstream, listen="127.0.0.1:0").rpartition(":")
+        assert requests.post(f"{control.url}/proxies/a/toxics", json={**toxic, "stream": "upstream"}, timeout=20).ok
+        with socket.create_connection((host, int(at)), 20) as client:
+            client.sendall(b"a")
+            assert process.wait(20) == 2
+
+
 def test_connections_without_end_end_at_the_limit_of_descriptors_and_harm_nobody(start):
     """400 connections to a server that may have 100 descriptors: an old one goes on, and new ones do once the crowd is gone."""
     server = start()
