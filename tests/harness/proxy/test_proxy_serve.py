@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,16 @@ from harness.proxy.find import command
 
 ROOT = Path(__file__).parents[3]
 NOWHERE = "127.0.0.1:1"
+
+
+@contextmanager
+def program(argv: list[str], **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Runs it, and ends it whatever happens."""
+    with subprocess.Popen(argv, text=True, **{"stdout": subprocess.DEVNULL, **options}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def ended(argv: list[str]) -> tuple[int, str]:
@@ -48,7 +60,7 @@ def test_the_command_line_serves_with_all_of_it(tmp_path):
     config.write_text(json.dumps([{"name": "a", "upstream": NOWHERE, "listen": "127.0.0.1:0"}]))
     words = ["serve", "--host=127.0.0.1", "--port=0", f"--config={config}", "--seed=7", "--proxy-metrics"]
     argv = [sys.executable, "-m", "harness.cli", "toxiproxy", *words]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    with program(argv, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         assert first.startswith("stormproof proxy 2.12.0-stormproof, seed 7, http://127.0.0.1:")
@@ -80,21 +92,19 @@ def test_a_configuration_that_cannot_be_carried_out_ends_the_program(builtin_fou
     assert (status, words.startswith(f"stormproof proxy: {config}: {why}")) == (2, True), words
     port = free_port()
     argv = [real.process.args[0], "-port", str(port), "-config", str(config)]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+    with program(argv):
         Control("localhost", port).wait_ready(20)
-        process.terminate()
 
 
 def test_counters_are_served_where_they_were_asked_for(builtin_found, builtin):
     """404 without the flag, as with the real one; with it by any method."""
     port = free_port()
     argv = [word for word in command(builtin_found, port) if word != "--proxy-metrics"]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+    with program(argv):
         control = Control("127.0.0.1", port)
         control.wait_ready(20)
         assert control.carried() == {}
         assert control.touched("a") is None
-        process.terminate()
     assert builtin.call("POST", "/metrics").status_code == 200
 
 
@@ -155,7 +165,7 @@ def test_with_that_the_real_server_ends(real, toxic):
     port = free_port()
     argv = [real.process.args[0], "-host", "127.0.0.1", "-port", str(port)]
     with (
-        subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+        program(argv, stderr=subprocess.DEVNULL) as process,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
         control = Control("127.0.0.1", port)
