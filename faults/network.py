@@ -156,9 +156,9 @@ class SlowClose(NetworkFault):
 
 @dataclass(frozen=True, slots=True)
 class Slice(NetworkFault):
-    """Bytes arrive in pieces of `size`, give or take up to `variation`, `delay` seconds apart: frames torn anywhere.
+    """Bytes arrive in pieces of `size` at most, give or take up to `variation`, `delay` seconds apart: frames torn anywhere.
 
-    Toxiproxy: `slicer`, whole microseconds.
+    Toxiproxy: `slicer`, whole microseconds. It halves what is too long, so that pieces may be half of `size`.
     """
 
     size: int

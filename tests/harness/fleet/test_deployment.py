@@ -33,6 +33,7 @@ from faults import (
     Latency,
     MemoryHog,
     Overload,
+    PacketLoss,
     Pause,
     Refuse,
     Reset,
@@ -49,6 +50,7 @@ from harness.fleet import local_server, misbehaviour
 from harness.fleet.deployment import Deployment
 from harness.fleet.errors import FleetError
 from harness.fleet.local import LocalFleet
+from harness.proxy.errors import ToxiproxyError
 from harness.proxy.install import installed
 from protos.hello_pb2 import HelloRequest
 from protos.hello_pb2_grpc import HelloStub
@@ -319,6 +321,21 @@ def test_an_overloaded_server_is_slow_and_refuses(fleet, open_caller):
         assert answers[0].took >= 0.2
         raise Boom
     assert soon_quick(caller)
+
+
+def test_a_lossy_connection_loses_calls_where_the_proxy_can_do_it(behind, one, open_caller):
+    """Behind the built-in proxy answers vanish, are counted, and come again once it is healed; the real one says that it
+    has no such toxic, and nothing is left of it."""
+    caller, lossy = open_caller(one), PacketLoss(1.0, towards="client")
+    if "stormproof" in behind.proxy:
+        with suppress(Boom), one.fault(lossy, on="server-0"):
+            assert caller.ask(timeout=0.3).code == "DEADLINE_EXCEEDED"
+            assert one.touched(lossy, "server-0") > 0
+            raise Boom
+    else:
+        with pytest.raises(ToxiproxyError, match="invalid toxic type"), one.fault(lossy, on="server-0"):
+            pytest.fail("the block ran")
+    assert soon_quick(open_caller(one))
 
 
 @ONE
