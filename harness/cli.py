@@ -168,6 +168,14 @@ QUIET = ["-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:faulthandler",
 
 
 def _pytest(arguments: list[str], fleet: str, seed: int, report: Path | None) -> int:
+    from harness.fleet.base import open_fleet
+    from harness.fleet.errors import FleetError
+
+    try:
+        open_fleet(fleet)  # only by its name: nothing is started, and no report of before is written over
+    except FleetError as error:
+        print(f"stormproof: {error}", file=sys.stderr)
+        return UNKNOWN
     options = [f"--fleet={fleet}", f"--seed={seed}", *([] if report is None else [f"--report={report}"])]
     live = Live(console())
     status = pytest.main([*QUIET, "-o", "addopts=", *options, *arguments], plugins=[live])

@@ -118,7 +118,7 @@ class Live:
         words = [verdict.verdict for t in told for verdict in t.verdicts]
         if report.passed or hasattr(report, "wasxfail"):
             return overall(words) if words else "held"  # a pass that never looked at its result is none
-        return "unknown" if words and "broken" not in words else "broken"
+        return "unknown" if told and "broken" not in words else "broken"
 
     def _over(self, word: Word, text: str) -> None:
         self._words.append(word)

@@ -59,7 +59,10 @@ class Session:
     def run(self, scenario: Scenario, test: str) -> Result:
         """One run of one scenario, within `test`. FleetError if it could not begin."""
         from harness.runner import replay_command, run
+        from harness.scenario import Scenario
 
+        if not isinstance(scenario, Scenario):
+            raise TypeError(f"run takes a Scenario, as in run(Scenario(servers=Servers(3), ...)); got {scenario!r}")
         again = replay_command(self.fleet_name, self.seed, test)
         result = run(scenario, self.fleet(), seed=self.seed, name=short(test), again=again, watch=self.watch)
         self._in_test.append(result)
@@ -196,13 +199,11 @@ def pytest_runtest_makereport(
         failure = (str(call.excinfo.value) if call.excinfo else "") or report.longreprtext
         expected = hasattr(report, "wasxfail")
         session = item.config.stash[SESSION]
-        if (
-            report.failed
-            and not session.in_test
-            and call.when != "teardown"
-            and "run" in getattr(item, "fixturenames", ())
-        ):
-            session.missing(short(_address(item)), _doc(item), f"the test came to no result: {failure}")
+        if call.when != "teardown" and not session.in_test and "run" in getattr(item, "fixturenames", ()):
+            if report.failed:
+                session.missing(short(_address(item)), _doc(item), f"the test came to no result: {failure}")
+            elif report.passed and call.when == "call" and not expected:
+                session.missing(short(_address(item)), _doc(item), "the test ran no scenario: call its fixture run")
         passed = report.passed or expected
         session.tested(_doc(item), passed=passed, expected=expected, failure=failure if report.failed else "")
     return report

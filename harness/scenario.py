@@ -152,7 +152,10 @@ class Scenario:
             return problems
         for index, injection in enumerate(self.faults):
             if not isinstance(injection, Injection):
-                problems.append(f"faults[{index}] must be made by at, during or every_so_often; got {injection!r}")
+                way_out = "; write *rolling(...), which gives a list" if isinstance(injection, list | tuple) else ""
+                problems.append(
+                    f"faults[{index}] must be made by at, during or every_so_often; got {injection!r:.200}{way_out}"
+                )
                 continue
             if isinstance(self.workload, Workload) and injection.start >= self.workload.seconds:
                 problems.append(

@@ -87,8 +87,9 @@ def chosen(only: Sequence[str], among: Sequence[Saboteur] = SABOTEURS) -> tuple[
     for name in only:
         if name not in names:
             alike = [each for each in names if name in each] + get_close_matches(name, names, n=4, cutoff=0.4)
-            near = ", ".join(dict.fromkeys(alike)) or ", ".join(names)
-            raise ValueError(f"there is no saboteur {name!r}; near are {near}")
+            near = ", ".join(dict.fromkeys(alike))
+            way_out = f"near are {near}" if near else "docs/saboteurs.md lists all, and so does selftest without --only"
+            raise ValueError(f"there is no saboteur {name!r}; {way_out}")
     return tuple(saboteur for saboteur in among if not only or saboteur.name in only)
 
 

@@ -28,7 +28,8 @@ VERSION = 1
 _TOLD = 10
 
 _ALL = "SELECT CAST(name AS TEXT), CAST(record AS BLOB) FROM progress"
-_UPSERT = "INSERT INTO progress VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record"
+_INSERT = "INSERT INTO progress VALUES (?, ?)"
+_UPDATE = "UPDATE progress SET record = ? WHERE name = ?"
 
 
 class CheckpointError(Exception):
@@ -90,7 +91,8 @@ class CheckpointStore:
         nothing, if the work is further than `done`, if it was begun with another fingerprint, or if the disk refuses;
         ValueError for a bad argument.
         """
-        complain("commit", bad_name(name))
+        if type(name) is not str or name not in self._records:
+            complain("commit", bad_name(name))
         begun = done if begun is None else begun
         self._keep(name, Progress(done=done, begun=begun, fingerprint=fingerprint, cursor=cursor, finished=finished))
 
@@ -147,7 +149,10 @@ class CheckpointStore:
     def _write(self, connection: sqlite3.Connection, name: str, new: Progress | None) -> None:
         # A name that is forgotten keeps its row: numbers must go on, and it will hardly be the last of its name.
         record = Record(self._last + 1, name, new)
-        connection.execute(_UPSERT, (name, encode(record)))
+        if name in self._records:  # its row is there
+            connection.execute(_UPDATE, (encode(record), name))
+        else:
+            connection.execute(_INSERT, (name, encode(record)))
         self._records[name], self._last = record, record.number
 
     def _read(self, connection: sqlite3.Connection, log: bytes) -> str | None:

@@ -65,6 +65,12 @@ def explore(wish: Wish, console: Console) -> int:
         console.print(f"stormproof: {error}", markup=False, highlight=False, soft_wrap=True)
         return IMPOSSIBLE
     corpus = Corpus(folder=wish.corpus)
+    try:
+        corpus.prepare()
+    except OSError as error:
+        told = f"stormproof: --corpus={wish.corpus} must be a folder that can be written to: {error.strerror or error}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
+        return IMPOSSIBLE
     found = _again(corpus, console)
     if found is None:
         work = search.Search(client=client, judge=judge, seed=wish.seed, seconds=wish.seconds)

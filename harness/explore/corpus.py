@@ -55,6 +55,13 @@ class Corpus:
                 told.append(f"{file}: {skip}")
         return entries, told
 
+    def prepare(self) -> None:
+        """Makes the folder. OSError if nothing can be kept there, which is better known before the search."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trial = self.folder / ".part"
+        trial.touch()
+        trial.unlink()
+
     def keep(self, found: Found) -> Path:
         """Writes `found` down; returns where. The same day has the same place."""
         scenario = to_json(found.scenario)

@@ -187,6 +187,29 @@ def test_what_a_fixture_runs_belongs_to_its_test(reported):
     assert found["of_a_bad_fixture"][0]["verdict"] == "broken"
 
 
+def test_a_test_that_runs_no_scenario_is_told_as_unknown(pytester):
+    """It asks for the fixture and passes without a call of it: its promise was not looked at. A skip claims nothing."""
+    body = "def test_never(run): pass\ndef test_skipped(run): pytest.skip('not here')\ndef test_held(run): run(HELD).check()\n"
+    pytester.makepyfile(DAY + body)
+    done = pytester.runpytest_subprocess("--fleet=sim", "--report=out", timeout=30)
+    done.assert_outcomes(passed=2, skipped=1)
+    report = json.loads((pytester.path / "out" / "report.json").read_text())
+    told = [(s["name"].split("::")[1], s["verdict"], s["problems"]) for s in report["scenarios"]]
+    assert told == [
+        ("test_never", "unknown", ["the test ran no scenario: call its fixture run"]),
+        ("test_held", "held", []),
+    ]
+
+
+def test_what_is_no_scenario_is_refused_in_words(pytester):
+    """The message says what `run` takes."""
+    pytester.makepyfile("def test_one(run): run(42)\n")
+    done = pytester.runpytest_subprocess("--fleet=sim", timeout=30)
+    done.stdout.fnmatch_lines(
+        ["*TypeError: run takes a Scenario, as in run(Scenario(servers=Servers(3), ...)); got 42"]
+    )
+
+
 def test_a_fleet_that_does_not_exist_stops_the_session_with_one_message(pytester):
     """The next test would fare no better; there is no traceback."""
     pytester.makepyfile(DAY + "def test_one(run): run(HELD)\ndef test_two(run): run(HELD)\n")
