@@ -9,6 +9,7 @@ from faults.network import (
     Blackhole,
     Latency,
     PacketLoss,
+    Partition,
     Refuse,
     Reset,
     Slice,
@@ -23,7 +24,8 @@ from faults.timeline import Injection, at, during, every_so_often, rolling
 
 __all__ = [
     "Fault",
-    "Latency", "Bandwidth", "Blackhole", "Reset", "Refuse", "SlowClose", "Slice", "Truncate", "PacketLoss", "Toxic",
+    "Latency", "Bandwidth", "Blackhole", "Reset", "Refuse", "SlowClose", "Slice", "Truncate", "PacketLoss", "Partition",
+    "Toxic",
     "Kill", "Drain", "Pause", "Restart", "CpuHog", "FileDescriptors",
     "Errors", "Overload", "Hang", "WrongAnswer", "ColdStart", "StaleHealth", "MemoryHog",
     "Target", "Some", "Named", "one", "some", "majority", "every", "named",

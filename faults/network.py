@@ -226,6 +226,18 @@ class PacketLoss(NetworkFault):
 
 
 @dataclass(frozen=True, slots=True)
+class Partition(NetworkFault):
+    """The server is cut off: bytes and new connections vanish both ways, and nobody is told.
+
+    Of a container it is true: it is disconnected from its network, and connected again. Elsewhere it is what
+    `Blackhole()` does. Healing closes the connections it touched, as there.
+    """
+
+    def toxics(self) -> tuple[Toxic, ...]:
+        return Blackhole().toxics()
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse(NetworkFault):
     """New connections are refused and open ones are closed. Toxiproxy: the proxy is disabled."""
 

@@ -1,4 +1,4 @@
-"""The command line: `stormproof run`, `list`, `replay`, `campaign`, `selftest`, `explore` and `toxiproxy`.
+"""The command line: `stormproof run`, `list`, `replay`, `campaign`, `selftest`, `explore`, `clean` and `toxiproxy`.
 
 Exit status: 0 every guarantee held, 1 one was broken, 2 one could not be judged or the run could not be made.
 """
@@ -28,7 +28,9 @@ app.add_typer(toxiproxy, name="toxiproxy")
 
 HELD, BROKEN, UNKNOWN = 0, 1, 2
 
-FleetOption = Annotated[str, typer.Option("--fleet", help="Where scenarios run: local, or sim (in virtual time).")]
+FleetOption = Annotated[
+    str, typer.Option("--fleet", help="Where scenarios run: local, sim (in virtual time) or docker.")
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="What every chance of the run is drawn from.")]
 ReportOption = Annotated[
     Path | None, typer.Option("--report", metavar="DIR", help="Write report.json, .html, .md, junit.xml there.")
@@ -42,11 +44,12 @@ def run(
     seed: SeedOption = 1,
     report: ReportOption = None,
     only: Annotated[str, typer.Option("-k", help="Only tests whose names match, as in pytest.")] = "",
+    marked: Annotated[str, typer.Option("-m", help="Only tests with this marker, as in pytest.")] = "",
 ) -> None:
     """Run suites, with live progress, and tell one verdict per scenario."""
     for path in suites:
         _must_exist(path)
-    arguments = [str(path) for path in suites] + (["-k", only] if only else [])
+    arguments = [str(path) for path in suites] + (["-k", only] if only else []) + (["-m", marked] if marked else [])
     raise typer.Exit(_pytest(arguments, fleet, seed, report))
 
 
@@ -91,6 +94,29 @@ def campaign(
         _must_exist(path)
     paths = tuple(map(str, suites))
     raise typer.Exit(run_campaign(paths, seeds=seeds, first=seed, only=only, jobs=jobs, address=dask, folder=report))
+
+
+@app.command()
+def clean(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what belongs to runs that may be alive (in containers, say).")
+    ] = False,
+) -> None:
+    """Remove the containers, networks and volumes that killed runs of --fleet=docker have left."""
+    from harness.fleet.docker.clean import clean as clean_up
+    from harness.fleet.errors import FleetError
+
+    try:
+        swept = clean_up(everything=everything)
+    except FleetError as error:
+        print(f"stormproof: {error}", file=sys.stderr)
+        raise typer.Exit(UNKNOWN) from error
+    for line in [*(f"removed {name}" for name in swept.removed), *(f"put back {name}" for name in swept.restored)]:
+        print(line)
+    if swept.spared:
+        print(f"left alone: {len(swept.spared)} runs that may be alive; --all removes what they have, too")
+    if not (swept.removed or swept.restored or swept.spared):
+        print("nothing of ours is left")
 
 
 @app.command("list")

@@ -113,8 +113,13 @@ class Session:
         if interrupted and self.told:
             self.missing("the rest of the tests", "", interrupted)
         if self._fleet is not None:
-            self._fleet.__exit__(None, None, None)
-            self._fleet = None
+            from harness.fleet.errors import FleetError
+
+            fleet, self._fleet = self._fleet, None
+            try:
+                fleet.__exit__(None, None, None)
+            except FleetError as error:  # of what could not be stopped people must hear, whatever held
+                self.report_error = f"stormproof: {error}"
         if self.folder is not None and (self.told or self.fleet_error):
             from harness.runner import write_report
 
@@ -165,7 +170,11 @@ def short(test: str) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("stormproof")
-    group.addoption("--fleet", default="local", help="where scenarios run: local (default), or sim (virtual time)")
+    group.addoption(
+        "--fleet",
+        default="local",
+        help="where scenarios run: local (default), sim or docker",
+    )
     group.addoption("--seed", type=_seed, default=1, help="what every chance of a run is drawn from (default 1)")
     group.addoption(
         "--report", type=_folder, default=None, metavar="DIR", help="write report.json, .html, .md and junit.xml there"
@@ -186,6 +195,7 @@ def _folder(text: str) -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "servers(servers): the servers that the fixture `fleet` starts")
+    config.addinivalue_line("markers", "docker: holds on --fleet=docker, too, where CI runs it")
     config.stash[SESSION] = Session(config)
 
 
@@ -250,20 +260,22 @@ def fleet(request: pytest.FixtureRequest) -> Iterator[Deployment]:
 
     A marker changes them: `@pytest.mark.servers(Servers(5, service_time=0.01))`.
     """
-    from harness.fleet.local import LocalFleet
+    from harness.fleet.real import RealFleet
     from harness.scenario import Servers
 
     session: Session = request.config.stash[SESSION]
     marker = request.node.get_closest_marker("servers")
     servers: Servers = marker.args[0] if marker else Servers(3)
-    local = _stopping(request, session.fleet)
-    if not isinstance(local, LocalFleet):
+    real = _stopping(request, session.fleet)
+    if not isinstance(real, RealFleet):
         pytest.skip(
             f"the fixture fleet needs real servers; run with --fleet=local instead of --fleet={session.fleet_name}"
         )
+    if reason := real.refuses(servers):
+        pytest.skip(reason)
     session.by_hand += 1
     with ExitStack() as stack:
-        yield _stopping(request, lambda: stack.enter_context(local.deploy(servers, seed=session.seed)))
+        yield _stopping(request, lambda: stack.enter_context(real.deploy(servers, seed=session.seed)))
 
 
 def _stopping(request: pytest.FixtureRequest, act: Callable[[], Any]) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import faults
 import harness
 import stormproof
+from harness.fleet.docker.fleet import DockerFleet
 from harness.fleet.mechanisms import mechanism
 from harness.fleet.sim.fleet import SimFleet
 from harness.guarantees import GUARANTEES
@@ -83,7 +84,8 @@ def _table(kinds: Iterable[type[faults.Fault]]) -> str:
 
 def _fleets(kind: type[faults.Fault]) -> list[str]:
     fault, servers = _EXAMPLES.get(kind, kind)(), harness.Servers(1)
-    return ["local", *(["sim"] if SimFleet().cannot(fault, servers) is None else [])]
+    others = (SimFleet(), DockerFleet())
+    return ["local", *(fleet.name for fleet in others if fleet.cannot(fault, servers) is None)]
 
 
 def _functions(*names: str) -> list[Any]:

@@ -30,11 +30,12 @@ class Servers:
     cold_start    seconds that a server needs from the start of its process until it listens, beside the time it takes anyway.
     weights, priorities  one for each server, as the client is told them; None: all equal.
     command  argv of somebody else's server, in which {port} stands for the port it must listen on; None: ours.
+    compose, service, port  a compose file, and the service in it that serves at this port (--fleet=docker); None: ours.
 
     Raises ValueError for what no `Endpoint` can have: a negative weight, a priority that is not whole.
     """
 
-    count: int
+    count: int = 1
     _: KW_ONLY
     service_time: float | ServiceTime = 0.002
     workers: int = 16
@@ -43,6 +44,9 @@ class Servers:
     weights: tuple[float, ...] | None = None
     priorities: tuple[int, ...] | None = None
     command: tuple[str, ...] | None = None
+    compose: str | None = None
+    service: str | None = None
+    port: int | None = None
 
     def __post_init__(self) -> None:
         problems = whole("count", self.count, 1, 10_000, way_out="servers")
@@ -51,7 +55,7 @@ class Servers:
         if self.queue is not None:
             problems += whole("queue", self.queue, 0, 10_000_000, way_out="calls that wait, or None for no bound")
         problems += bounded("cold_start", self.cold_start, 0, 10, way_out="seconds")
-        problems += [*self._each("weights"), *self._each("priorities"), *self._command()]
+        problems += [*self._each("weights"), *self._each("priorities"), *self._command(), *self._compose()]
         check(self, problems)
 
     def _each(self, name: str) -> Iterator[str]:
@@ -80,6 +84,20 @@ class Servers:
         object.__setattr__(self, "command", tuple(self.command))
         if not any("{port}" in part for part in self.command):
             yield f"command must say where the port goes, with {{port}}; got {' '.join(self.command)!r}"
+
+    def _compose(self) -> Iterator[str]:
+        given = {"compose": self.compose, "service": self.service, "port": self.port}
+        if all(value is None for value in given.values()):
+            return
+        if missing := [name for name, value in given.items() if value is None]:
+            yield f"compose, service and port must be given together; there is no {' and no '.join(missing)}"
+        if self.command is not None:
+            yield "command must be None for servers of a compose file: the file says what they run"
+        if self.port is not None:
+            yield from whole("port", self.port, 1, 65535, way_out="where the service listens in its container")
+        for name in ("compose", "service"):
+            if given[name] is not None and not (isinstance(given[name], str) and given[name]):
+                yield f"{name} must be a text that is not empty; got {given[name]!r}"
 
     def all(self) -> tuple[Server, ...]:
         """The servers by name, with their weights and priorities."""

@@ -4,6 +4,8 @@ The method is not declared idempotent, so an attempt that may have been executed
 that nobody can know, and that is the right answer.
 """
 
+import pytest
+
 from faults import Blackhole, during, some
 from harness import AtMostOnce, Client, NothingLost, Poisson, Scenario, Servers, WithinDeadline
 from stormproof import Policy, Retry, RoundRobin
@@ -20,6 +22,7 @@ LOST_ACKNOWLEDGEMENT = Scenario(
 )
 
 
+@pytest.mark.docker
 def test_nothing_is_done_twice(run):
     """No call is executed twice, no acknowledged one is lost, and the callers of the lost ones are told so in time."""
     result = run(LOST_ACKNOWLEDGEMENT)

@@ -3,6 +3,8 @@
 Nothing tells the client. Only the time limit of each attempt does, and it must not cost the caller its deadline.
 """
 
+import pytest
+
 from faults import Pause, during, one
 from harness import Available, Client, Poisson, Recovers, Scenario, Servers, WithinDeadline
 from stormproof import Policy, Retry, RoundRobin
@@ -19,6 +21,7 @@ PAUSED_SERVER = Scenario(
 )
 
 
+@pytest.mark.docker
 def test_every_call_ends_in_time_and_most_end_well(run):
     """Calls to the stopped server are taken elsewhere, within their deadline."""
     run(PAUSED_SERVER).check()

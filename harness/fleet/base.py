@@ -60,4 +60,8 @@ def open_fleet(name: str) -> Fleet:
         from harness.fleet.sim.fleet import SimFleet
 
         return SimFleet()
-    raise FleetError(f"--fleet must be local or sim; got {name!r}")
+    if name == "docker":
+        from harness.fleet.docker.fleet import DockerFleet
+
+        return DockerFleet()
+    raise FleetError(f"--fleet must be local, sim or docker; got {name!r}")

@@ -1,40 +1,36 @@
-"""The servers of one run on this machine: started, broken, healed, asked what they did, and stopped.
+"""The servers of one run: started, broken, healed, asked what they did, and stopped.
 
 It is what the `fleet` fixture hands to a test that asserts by hand, and what the nemesis works on. How a fault is done
-to a server stands in local_server.py, how to the client in local_client.py.
+to a server stands in proxied.py, local_server.py and docker/server.py, how to the client in local_client.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from faults import Fault
 from harness.fleet.errors import FleetError
-from harness.fleet.keeper import Keeper, Process
+from harness.fleet.keeper import Process
 from harness.fleet.local_client import LocalClient
-from harness.fleet.local_server import LocalServer
+from harness.fleet.proxied import ProxiedServer
 from harness.fleet.victim import Victim
 from harness.history import Execution
 from harness.node.journal import read_journal
 from harness.proxy.control import Control
-from harness.scenario import Servers
 
 
 class Deployment:
     """The servers of one run. `addresses` are what clients call: each server's proxy."""
 
-    def __init__(self, servers: Servers, keeper: Keeper, control: Control, folder: Path, seed: int) -> None:
+    def __init__(self, servers: Iterable[ProxiedServer], control: Control, folder: Path) -> None:
         self.folder = folder
         self.client: LocalClient | None = None
         self._control = control
-        prefix = f"{folder.name}-"  # unique on a Toxiproxy that others use too
-        self.servers = {
-            server.name: LocalServer(server, servers, keeper, control, folder, prefix, seed) for server in servers.all()
-        }
+        self.servers = {server.name: server for server in servers}
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -51,8 +47,7 @@ class Deployment:
     def start(self) -> None:
         """Starts all servers at once and returns when all answer."""
         for server in self.servers.values():
-            server.open_proxy()
-            server.spawn()
+            server.begin()
         for server in self.servers.values():
             server.wait_ready()
 
@@ -68,7 +63,7 @@ class Deployment:
     def settle(self) -> None:
         """Lets the servers finish what they still do, so that their journals are whole."""
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(LocalServer.stop, self.servers.values()))
+            list(pool.map(lambda server: server.stop(), self.servers.values()))
 
     def stop(self) -> None:
         """Ends everything that was started, however far that came."""
@@ -80,6 +75,8 @@ class Deployment:
 
     def executions(self, origin: float) -> tuple[Execution, ...]:
         """What all journals tell, with times from `origin`. ValueError if one of them is damaged."""
+        for server in self.servers.values():
+            server.fetch_journal()
         return tuple(
             execution
             for server in self.servers.values()

@@ -13,45 +13,36 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from faults import Fault
-from harness.client import Client
-from harness.fleet import local_client
-from harness.fleet.base import Watcher
 from harness.fleet.deployment import Deployment
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Keeper, Process
-from harness.fleet.local_run import LocalRun
-from harness.fleet.local_server import cannot
+from harness.fleet.local_server import LocalServer
 from harness.fleet.ports import free_port
-from harness.history import History
+from harness.fleet.proxied import cannot
+from harness.fleet.real import PRELOAD, RealFleet
 from harness.proxy.control import Control
 from harness.proxy.errors import ToxiproxyError
 from harness.proxy.find import Found, address, command, find
-from harness.scenario import Plan, Scenario, Servers
-from harness.workload import Batch
-from stormproof.core.ledger import Ledger
+from harness.scenario import Servers
 
-#: Modules that every forked process needs; the keeper imports them once.
-PRELOAD = ("harness.node.server", "harness.client", "harness.values")
 #: Seconds until a Toxiproxy that we start must answer, and one that runs already.
 START, ANSWER = 10.0, 2.0
 
 
-class LocalFleet:
+class LocalFleet(RealFleet):
     """Server processes on this machine. Enter it before use; it starts nothing before."""
 
     name = "local"
 
     def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
+        super().__init__()
         self._found: Found | None = None
         self._toxiproxy: Process | None = None
-        self.proxy = ""
 
     def __enter__(self) -> Self:
         try:
@@ -97,12 +88,21 @@ class LocalFleet:
     def cannot(self, fault: Fault, servers: Servers) -> str | None:
         return cannot(fault, servers)
 
+    def refuses(self, servers: Servers) -> str | None:
+        return None if servers.compose is None else "servers of a compose file need --fleet=docker"
+
     @contextlib.contextmanager
     def deploy(self, servers: Servers, *, seed: int = 1) -> Iterator[Deployment]:
-        """The servers of one run, up and answering; all stopped at the end, whatever happens."""
         self._check_alive()
+        if reason := self.refuses(servers):
+            raise FleetError(reason)
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="run-"))
-        deployment = Deployment(servers, self._keeper, self.control, folder, seed)
+        prefix = f"{folder.name}-"  # unique on a Toxiproxy that others use too
+        deployment = Deployment(
+            (LocalServer(s, servers, self._keeper, self.control, folder, prefix, seed) for s in servers.all()),
+            self.control,
+            folder,
+        )
         try:
             deployment.start()
             yield deployment
@@ -112,26 +112,11 @@ class LocalFleet:
             deployment.stop()
             shutil.rmtree(folder, ignore_errors=True)
 
-    def run(self, scenario: Scenario, plan: Plan, *, name: str, watch: Watcher) -> History:
-        """Starts servers and client, breaks what the plan says, and tells what happened."""
-        empty = History(
-            scenario=name, fleet=self.name, proxy=self.proxy, seed=plan.seed, seconds=0.0,
-            servers=scenario.servers.all(), operations=(),
-            items=scenario.workload.items if isinstance(scenario.workload, Batch) else None,
-        )  # fmt: skip
-        problems = {reason for p in plan.faults if (reason := self.cannot(p.fault, scenario.servers))}
-        problems |= set(_client_problems(scenario, plan))
-        if problems:
-            return replace(empty, problems=tuple(sorted(problems)))
-        with self.deploy(scenario.servers, seed=plan.seed) as deployment:
-            return LocalRun(self._keeper, deployment, scenario, plan, name, watch, self.health).carry_out(empty)
-
     def _check_alive(self) -> None:
         if self._toxiproxy is not None and not self._toxiproxy.alive:
             raise FleetError(f"Toxiproxy ended by itself: {self._last_words()}. Run again; nothing of it is left.")
 
     def health(self) -> tuple[str, ...]:
-        """Reasons why what was seen since the last look cannot be trusted."""
         if self._toxiproxy is not None and not self._toxiproxy.alive:
             return (f"Toxiproxy ended in the middle of the run: {self._last_words()}",)
         if self._found is not None and self._found.url is not None:
@@ -147,12 +132,3 @@ class LocalFleet:
         ended = self._toxiproxy is not None and not self._toxiproxy.alive
         fate = f"exit status {self._toxiproxy.wait()}, " if ended and self._toxiproxy else ""
         return fate + " / ".join(lines or ["no output"])
-
-
-def _client_problems(scenario: Scenario, plan: Plan) -> Iterator[str]:
-    if isinstance(scenario.client, Client) and scenario.client.LEDGER is not Ledger:
-        name = type(scenario.client).__name__
-        yield f"{name} has a ledger of its own, which only virtual time can use; run it with --fleet=sim"
-    for planned in plan.faults:
-        if planned.on == "client" and (reason := local_client.cannot(planned.fault, scenario.workload)):
-            yield reason

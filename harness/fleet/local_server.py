@@ -7,40 +7,27 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from faults import CpuHog, Drain, Fault, FileDescriptors, Kill, Pause, Refuse, Restart, Toxic
-from faults.network import NetworkFault
-from faults.server import ServerFault
+from faults import CpuHog, Fault, FileDescriptors, Pause
 from harness.fleet import descriptors
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Keeper, Process
 from harness.fleet.keeper_child import TELL_FD
-from harness.fleet.misbehaviour import Misbehaviour, seed_for
 from harness.fleet.ports import free_port
+from harness.fleet.proxied import GRACE, READY, ProxiedServer
 from harness.fleet.slices import Slices
-from harness.fleet.victim import Victim
 from harness.history import Server
 from harness.node.ready import wait_ready
 from harness.proxy.control import Control
 from harness.scenario import Servers
 from harness.values import to_json
 
-#: Seconds that a server may need until it answers, and that a graceful stop may take.
-READY, GRACE = 15.0, 5.0
 #: Seconds until a stopped process has stopped.
 STOP = 2.0
 
 
-def cannot(fault: Fault, servers: Servers) -> str | None:
-    """Why `fault` cannot be done to these servers, or None if it can."""
-    if isinstance(fault, ServerFault) and servers.command is not None:
-        return f"{fault} needs a server that serves control.proto, and these are started by a command of your own"
-    return None
-
-
-class LocalServer(Victim):
+class LocalServer(ProxiedServer):
     """A running server. `address` is what clients call: its proxy."""
 
     def __init__(
@@ -53,33 +40,24 @@ class LocalServer(Victim):
         prefix: str,
         seed: int,
     ) -> None:
-        super().__init__(server.name)
-        self.server = server
-        self.proxy = f"{prefix}{server.name}"
-        self.journal = folder / f"{server.name}.jsonl"
+        super().__init__(server, servers, control, folder, prefix, seed)
         self.port = free_port()
         self.process: Process | None = None
-        self.address = ""
-        self._servers = servers
         self._keeper = keeper
-        self._control = control
         self._log = folder / f"{server.name}.log"
-        self._seed = seed_for(server.name, seed)
         self._chances = f"{seed}/{server.name}"  # what its proxy draws from: as in virtual time
-        self._misbehaviour = Misbehaviour(server.name, self._seed, paused=lambda: self._suffers(Pause))
         self._signalling = threading.Lock()
         self._slices = Slices(self._stop_or_continue)
         self._descriptors: int | None = None  # how many it might open before it was limited
         self._told_to_end: Process | None = None
         self._ended_by_themselves: list[Process] = []
 
-    def open_proxy(self) -> None:
-        """Makes the proxy; clients can connect to it from now on."""
+    def begin(self) -> None:
         upstream, listen = f"127.0.0.1:{self.port}", f"127.0.0.1:{free_port()}"
         self.address = self._control.create(self.proxy, upstream=upstream, listen=listen, seed=self._chances)
+        self.spawn()
 
     def spawn(self) -> None:
-        """Starts the process; `wait_ready` says when it answers."""
         servers = self._servers
         if servers.command is not None:
             argv = [part.replace("{port}", str(self.port)) for part in servers.command]
@@ -103,14 +81,13 @@ class LocalServer(Victim):
         )
 
     def wait_ready(self) -> None:
-        """Returns once the server takes calls. FleetError with its last words if it does not."""
         if self._servers.command is not None:
             self._wait_until_it_listens()
             return
-        self._misbehaviour.begins(wait_ready(self._running(), timeout=READY).control_port)
+        port = wait_ready(self._running(), timeout=READY).control_port
+        self._misbehaviour.begins(None if port is None else f"127.0.0.1:{port}")
 
     def ended_by_itself(self, origin: float) -> list[str]:
-        """Each end that nobody here brought about, in words, with its time from `origin`."""
         found, process = list(self._ended_by_themselves), self._running()
         # In this order: what is told to end is marked before it ends.
         if process.exited_at is not None and process not in (self._told_to_end, *found):
@@ -121,14 +98,12 @@ class LocalServer(Victim):
         ]
 
     def kill(self) -> float:
-        """SIGKILL; returns when it was seen to be gone."""
         now, process = time.monotonic(), self._running()
         self._end(signal.SIGKILL)
         process.close()
         return max(now, process.exited_at or now)
 
     def stop(self, grace: float = GRACE) -> float:
-        """SIGTERM, then SIGKILL after `grace` seconds; returns when it began."""
         now, process = time.monotonic(), self._running()
         if self._end(signal.SIGTERM):
             with contextlib.suppress(TimeoutError):
@@ -137,7 +112,6 @@ class LocalServer(Victim):
         return now
 
     def close(self) -> None:
-        """Ends the process and deletes the proxy, however far they came."""
         self._slices.close()
         try:
             if self.process is not None:
@@ -148,64 +122,25 @@ class LocalServer(Victim):
 
     def _apply(self, fault: Fault, tag: str) -> float:
         match fault:
-            case Refuse():
-                self._control.disable(self.proxy)
-            case NetworkFault():
-                self._control.add(self.proxy, _tagged(fault, tag))
-            case Kill():
-                return self.kill()
-            case Drain():
-                return self.stop(fault.grace)
-            case Pause():
-                return self._pause()
             case CpuHog():
                 return self._slices.add(tag, fault.share)
             case FileDescriptors():
                 return self._limit_descriptors(fault.left)
-            case Restart():
-                began = self.stop() if fault.graceful else self.kill()
-                time.sleep(fault.downtime)
-                self._revive()
-                return began
-            case ServerFault():
-                if reason := cannot(fault, self._servers):
-                    raise FleetError(reason)
-                self._misbehaviour.add(fault, tag)
-            case _:
-                raise FleetError(f"the local fleet cannot apply {fault}")
-        return time.monotonic()
+        return super()._apply(fault, tag)
 
     def _heal(self, fault: Fault, tag: str) -> None:
         match fault:
-            case Refuse():
-                if not self._suffers(Refuse):
-                    self._control.enable(self.proxy)
-            case NetworkFault():
-                self._control.remove(self.proxy, _tagged(fault, tag))
-            case Pause():
-                if not self._suffers(Pause):
-                    self._continue()
             case CpuHog():
                 self._slices.remove(tag)
             case FileDescriptors():
                 self._free_descriptors()
-            case Kill() | Drain() | Restart():
-                self._revive()
-            case ServerFault():
-                self._misbehaviour.remove(tag)
+            case _:
+                super()._heal(fault, tag)
 
-    def _touched(self, fault: Fault, tag: str) -> int | None:
-        match fault:
-            case Refuse():
-                return None
-            case NetworkFault():
-                return self._control.touched(self.proxy, _tagged(fault, tag))
-            case ServerFault():
-                return self._misbehaviour.touched(tag)
-        return None
+    def _runs(self) -> bool:
+        return self._running().alive
 
     def _end(self, signum: int) -> bool:
-        """Tells the process to end; False, and it is noted, if it has done so by itself."""
         process = self._running()
         if process is self._told_to_end:
             return False
@@ -243,17 +178,6 @@ class LocalServer(Victim):
 
     def _continue(self) -> None:
         self._running().signal(signal.SIGCONT)
-        self._misbehaviour.goes_on()
-
-    def _revive(self) -> None:
-        """Starts it again if it is down and nothing keeps it down; what keeps it paused keeps it so."""
-        if self._running().alive or self._suffers(Kill) or self._suffers(Drain):
-            return
-        self._end(signal.SIGKILL)  # it may have ended by itself
-        self.spawn()
-        self.wait_ready()
-        if self._suffers(Pause):
-            self._pause()
 
     def _running(self) -> Process:
         assert self.process is not None
@@ -273,10 +197,6 @@ class LocalServer(Victim):
         return FleetError(
             f"{self.name} {what} on port {self.port} ({self._running().what}); its last words: {words or 'none'}"
         )
-
-
-def _tagged(fault: NetworkFault, tag: str) -> list[Toxic]:
-    return [replace(toxic, tag=tag) for toxic in fault.toxics()]
 
 
 def _listens(port: int) -> bool:

@@ -33,26 +33,26 @@ class Misbehaviour:
         self._seed = seed
         self._paused = paused
         self._lock = threading.Lock()
-        self._port: int | None = None
+        self._address: str | None = None
         self._faults: dict[str, ServerFault] = {}  # by tag
         # By tag: what the process counts without the fault's doing. Below zero for what earlier processes counted of it,
         # None where one of them was gone before it could be asked.
         self._before: dict[str, int | None] = {}
         self._stale = False  # the process was told more than there is left
 
-    def begins(self, port: int | None) -> None:
-        """A new process takes orders at `port` (None: nowhere); it misbehaves as the last one did."""
+    def begins(self, address: str | None) -> None:
+        """A new process takes orders at `address` (None: nowhere); it misbehaves as the last one did."""
         with self._lock:
-            self._port, self._stale = port, False
+            self._address, self._stale = address, False
             if self._faults:
                 self._behave()
 
     def ends(self) -> None:
         """The process is about to end, and the next one will count from 0."""
         with self._lock:
-            if self._port is not None:
+            if self._address is not None:
                 self._before = {tag: None if (n := self._last_count(tag)) is None else -n for tag in self._faults}
-                self._port = None
+                self._address = None
 
     def goes_on(self) -> None:
         """The process is no longer paused."""
@@ -63,7 +63,7 @@ class Misbehaviour:
         """Tells the server to have `fault` too. FleetError if it cannot hear, or has an error of another code."""
         with self._lock:
             if not self._hears():
-                state = "down" if self._port is None else "paused"
+                state = "down" if self._address is None else "paused"
                 raise FleetError(f"{self._name} took no order: it is {state}")
             check_together(self._name, (fault, *self._faults.values()))
             self._faults[tag] = fault
@@ -85,7 +85,7 @@ class Misbehaviour:
         before = self._before.get(tag)
         if before is None:
             return None
-        if self._port is None:
+        if self._address is None:
             return -before
         if self._paused():
             return None
@@ -98,7 +98,7 @@ class Misbehaviour:
             return None
 
     def _hears(self) -> bool:
-        return self._port is not None and not self._paused()
+        return self._address is not None and not self._paused()
 
     def _refresh(self) -> None:
         """Tells the server what is left; one that is paused is told when it goes on."""
@@ -117,8 +117,9 @@ class Misbehaviour:
         return observed
 
     def _order(self, method: str, message: object) -> Any:
+        assert self._address is not None
         try:
-            with grpc.insecure_channel(f"127.0.0.1:{self._port}") as channel:
+            with grpc.insecure_channel(self._address) as channel:
                 return getattr(ControlStub(channel), method)(message, timeout=ORDER)
         except grpc.RpcError as error:
             raise FleetError(f"{self._name} took no order: {error.code().name}, {error.details()}") from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from pathlib import Path
 
 from harness.node.server import Settings, serve
 
@@ -27,7 +29,12 @@ def main(words: list[str] | None = None) -> int:
     add("--journal", default=defaults.journal, help="file to append a record of every call to (default: none)")
     add("--name", default=defaults.name, help="what it calls itself (default %(default)s)")
     add("--control-port", type=int, default=None, help="port to be told to misbehave on (default: none)")
-    return serve(**vars(parser.parse_args(words)))
+    add("--settings", type=Path, default=None, help="file with JSON of settings that go before these, if it is there")
+    arguments = vars(parser.parse_args(words))
+    file: Path | None = arguments.pop("settings")
+    if file is not None and file.exists():
+        arguments |= json.loads(file.read_text())
+    return serve(**arguments)
 
 
 if __name__ == "__main__":

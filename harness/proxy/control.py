@@ -124,6 +124,14 @@ class Control:
             self._proxy(name).enable()
             self._confirm(name, enabled=True)
 
+    def redirect(self, name: str, *, upstream: str) -> None:
+        """From now on the proxy leads to `upstream`; open connections are closed, its toxics stay."""
+        with self._lock(name):
+            now = self._http.get(f"/proxies/{name}").json()
+            asked = {"listen": now.get("listen"), "upstream": upstream, "enabled": now.get("enabled")}
+            self._http.post(f"/proxies/{name}", json=asked)
+            self._confirm(name, upstream=upstream)
+
     def delete(self, name: str) -> None:
         """Removes the proxy and closes its connections; one that is gone already is fine."""
         with self._lock(name):

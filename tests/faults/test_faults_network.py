@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from faults import Bandwidth, Blackhole, Latency, PacketLoss, Refuse, Reset, Slice, SlowClose, Toxic, Truncate
+from faults import (
+    Bandwidth,
+    Blackhole,
+    Latency,
+    PacketLoss,
+    Partition,
+    Refuse,
+    Reset,
+    Slice,
+    SlowClose,
+    Toxic,
+    Truncate,
+)
 from faults.network import NetworkFault
 
 DOWN, UP = "downstream", "upstream"
@@ -34,6 +46,7 @@ DOWN, UP = "downstream", "upstream"
         ),
         (Truncate(100), [("limit_data", DOWN, {"bytes": 100})]),
         (PacketLoss(0.1, towards="server"), [("packet_loss", UP, {"loss_rate": 0.1, "correlation": 0.0})]),
+        (Partition(), [("timeout", UP, {"timeout": 0}), ("timeout", DOWN, {"timeout": 0})]),
         (Refuse(), []),
     ],
     ids=str,

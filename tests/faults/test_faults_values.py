@@ -28,6 +28,7 @@ from faults import (
     MemoryHog,
     Overload,
     PacketLoss,
+    Partition,
     Pause,
     Refuse,
     Reset,
@@ -50,6 +51,7 @@ NAMED: list[tuple[Fault, str]] = [
     (Blackhole(towards="client"), "Blackhole(towards='client')"),
     (Reset(), "Reset()"),
     (Reset(after=0.5), "Reset(after=0.5)"),
+    (Partition(), "Partition()"),
     (Refuse(), "Refuse()"),
     (Kill(), "Kill()"),
     (Drain(), "Drain()"),
@@ -107,7 +109,7 @@ def test_each_kind_of_fault_is_told_apart() -> None:
     kinds = {type(fault).__name__: fault.kind for fault, _ in NAMED}
     assert kinds == {
         "Latency": "network", "Bandwidth": "network", "Blackhole": "network", "Reset": "network", "Refuse": "network",
-        "SlowClose": "network", "Slice": "network", "Truncate": "network", "PacketLoss": "network",
+        "SlowClose": "network", "Slice": "network", "Truncate": "network", "PacketLoss": "network", "Partition": "network",
         "Kill": "process", "Drain": "process", "Pause": "process", "Restart": "process",
         "CpuHog": "process", "FileDescriptors": "process",
         "Errors": "server", "Overload": "server", "Hang": "server", "WrongAnswer": "server", "ColdStart": "server",

@@ -148,7 +148,7 @@ def test_a_fault_that_touches_nothing_is_unknown(tmp_path):
         (["run", "nowhere"], "there is no nowhere; give a folder or a file with suites"),
         (["run", "empty"], "no scenarios found there: a suite is a file test_*.py"),
         (["list", "empty"], "no scenarios found there: a suite is a file test_*.py"),
-        (["run", "suites", "--fleet=moon"], "--fleet must be local or sim; got 'moon'"),
+        (["run", "suites", "--fleet=moon"], "--fleet must be local, sim or docker; got 'moon'"),
         (["run", "suites", "--seed=-1"], "Invalid value for '--seed'"),
         (["replay", "nowhere.py::test_x"], "there is no nowhere.py"),
     ],

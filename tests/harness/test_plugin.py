@@ -216,7 +216,7 @@ def test_a_fleet_that_does_not_exist_stops_the_session_with_one_message(pytester
     done = pytester.runpytest_subprocess("--fleet=moon", "-r", "N", timeout=30)
     assert done.ret == pytest.ExitCode.INTERRUPTED
     said = [line for line in done.outlines if "--fleet must be local" in line]
-    assert said == ["--fleet must be local or sim; got 'moon'"]
+    assert said == ["--fleet must be local, sim or docker; got 'moon'"]
     done.assert_outcomes(failed=1)
     done.stdout.no_fnmatch_line("*Traceback*")
     done.stdout.no_fnmatch_line("*Error*")

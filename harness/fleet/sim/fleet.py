@@ -80,6 +80,8 @@ class SimFleet:
             yield f"the sim fleet has no model of the client {client!r}, only of harness.Client; run it with --fleet=local"
         if scenario.servers.command is not None:
             yield "the sim fleet has no model of servers with a command of their own; run it with --fleet=local"
+        if scenario.servers.compose is not None:
+            yield "the sim fleet has no model of servers of a compose file; run it with --fleet=docker"
         for planned in plan.faults:
             if planned.on == "client":
                 if reason := client_cannot(planned.fault, scenario.workload):

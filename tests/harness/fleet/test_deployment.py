@@ -34,6 +34,7 @@ from faults import (
     MemoryHog,
     Overload,
     PacketLoss,
+    Partition,
     Pause,
     Refuse,
     Reset,
@@ -122,6 +123,7 @@ NETWORK = [
     # The fault, and how a call goes while it acts: its request, its status, and the least seconds that it takes.
     pytest.param(Latency(0.15), "Ada", "OK", 0.15, id="Latency"),
     pytest.param(Blackhole(), "Ada", "DEADLINE_EXCEEDED", 0.2, id="Blackhole"),
+    pytest.param(Partition(), "Ada", "DEADLINE_EXCEEDED", 0.2, id="Partition"),
     pytest.param(Refuse(), "Ada", "UNAVAILABLE", 0.0, id="Refuse"),
     pytest.param(Reset(), "Ada", "UNAVAILABLE", 0.0, id="Reset"),
     # 1000 bytes there, and as many back.
@@ -160,7 +162,7 @@ def test_a_network_fault_acts_and_is_healed_although_the_block_raises(one, open_
     """A caller sees it while the block runs; after it, whatever ended it, calls are quick again."""
     caller = open_caller(one)
     with suppress(Boom), one.fault(fault, on="server-0"):
-        seen = caller.ask(name, timeout=0.2 if isinstance(fault, Blackhole) else 5.0)
+        seen = caller.ask(name, timeout=0.2 if isinstance(fault, Blackhole | Partition) else 5.0)
         assert (seen.code, seen.took >= least) == (code, True), seen
         raise Boom
     assert soon_quick(caller, name)
@@ -176,7 +178,7 @@ def test_equal_network_faults_overlap(one, open_caller, fault, name, code, least
         with ExitStack() as stack:  # a new connection each time: an old one may wait before it tries again
             caller = Caller(one)
             stack.callback(caller.channel.close)
-            seen.append(caller.ask(name, timeout=0.2 if isinstance(fault, Blackhole) else 5.0))
+            seen.append(caller.ask(name, timeout=0.2 if isinstance(fault, Blackhole | Partition) else 5.0))
         one.heal(fault, "server-0")
     both, alone = seen
     assert (both.code, both.took >= 2 * least if isinstance(fault, Latency) else True) == (code, True), both

@@ -1,0 +1,1 @@
+"""Containers: a fleet driven with the docker SDK."""
