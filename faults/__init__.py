@@ -17,7 +17,7 @@ from faults.network import (
     Toxic,
     Truncate,
 )
-from faults.process import CpuHog, Drain, FileDescriptors, Kill, Pause, Restart
+from faults.process import CpuHog, Drain, FileDescriptors, Kill, MemoryLimit, Pause, Restart
 from faults.server import ColdStart, Errors, Hang, MemoryHog, Overload, StaleHealth, WrongAnswer
 from faults.target import Named, Some, Target, every, majority, named, one, some
 from faults.timeline import Injection, at, during, every_so_often, rolling
@@ -26,7 +26,7 @@ __all__ = [
     "Fault",
     "Latency", "Bandwidth", "Blackhole", "Reset", "Refuse", "SlowClose", "Slice", "Truncate", "PacketLoss", "Partition",
     "Toxic",
-    "Kill", "Drain", "Pause", "Restart", "CpuHog", "FileDescriptors",
+    "Kill", "Drain", "Pause", "Restart", "CpuHog", "FileDescriptors", "MemoryLimit",
     "Errors", "Overload", "Hang", "WrongAnswer", "ColdStart", "StaleHealth", "MemoryHog",
     "Target", "Some", "Named", "one", "some", "majority", "every", "named",
     "Injection", "at", "during", "every_so_often", "rolling",

@@ -84,3 +84,16 @@ class FileDescriptors(ProcessFault):
 
     def __post_init__(self) -> None:
         check(self, whole("left", self.left, 0, 1_000_000, way_out="files and connections"))
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit(ProcessFault):
+    """The container may use `left` bytes more than it uses now; a process that needs more is killed by the kernel.
+
+    Its control group's limit, so only of containers. Healing takes the limit away, and starts again what was killed.
+    """
+
+    left: int
+
+    def __post_init__(self) -> None:
+        check(self, whole("left", self.left, 0, 10**12, way_out="bytes"))

@@ -12,6 +12,7 @@ import faults
 import harness
 import stormproof
 from harness.fleet.docker.fleet import DockerFleet
+from harness.fleet.local import LocalFleet
 from harness.fleet.mechanisms import mechanism
 from harness.fleet.sim.fleet import SimFleet
 from harness.guarantees import GUARANTEES
@@ -28,6 +29,7 @@ _EXAMPLES: dict[type[faults.Fault], Callable[[], faults.Fault]] = {
     faults.Overload: lambda: faults.Overload(1),
     faults.ColdStart: lambda: faults.ColdStart(0.1),
     faults.MemoryHog: lambda: faults.MemoryHog(1000),
+    faults.MemoryLimit: lambda: faults.MemoryLimit(1000),
 }
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 _INTRODUCTION = """\
@@ -84,8 +86,8 @@ def _table(kinds: Iterable[type[faults.Fault]]) -> str:
 
 def _fleets(kind: type[faults.Fault]) -> list[str]:
     fault, servers = _EXAMPLES.get(kind, kind)(), harness.Servers(1)
-    others = (SimFleet(), DockerFleet())
-    return ["local", *(fleet.name for fleet in others if fleet.cannot(fault, servers) is None)]
+    fleets = (LocalFleet(), SimFleet(), DockerFleet())
+    return [fleet.name for fleet in fleets if fleet.cannot(fault, servers) is None]
 
 
 def _functions(*names: str) -> list[Any]:

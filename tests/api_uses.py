@@ -36,6 +36,7 @@ from faults import (
     Kill,
     Latency,
     MemoryHog,
+    MemoryLimit,
     Named,
     Overload,
     PacketLoss,
@@ -410,7 +411,7 @@ async def an_asyncio_stream_that_survives(cart: CartAsyncStub, store: Checkpoint
 FAULTS: list[Fault] = [
     Latency(0.3, jitter=0.05), Bandwidth(10_000, towards="client"), Blackhole(), Reset(after=0.1), Refuse(),
     SlowClose(0.5), Slice(100, variation=20, delay=0.001), Truncate(1000), PacketLoss(0.01, correlation=0.5), Partition(),
-    Kill(), Drain(grace=10.0), Pause(), Restart(downtime=0.5), CpuHog(0.8), FileDescriptors(left=2),
+    Kill(), Drain(grace=10.0), Pause(), Restart(downtime=0.5), CpuHog(0.8), FileDescriptors(left=2), MemoryLimit(10_000),
     Errors(0.2, code="INTERNAL"), Overload(10), Hang(0.1), WrongAnswer(0.1), ColdStart(0.2, lasting=5.0), StaleHealth(),
     MemoryHog(10_000_000),
 ]  # fmt: skip

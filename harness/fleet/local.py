@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from faults import Fault
+from faults import Fault, MemoryLimit
 from harness.fleet.deployment import Deployment
 from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Keeper, Process
@@ -86,6 +86,8 @@ class LocalFleet(RealFleet):
                     raise FleetError(f"Toxiproxy did not answer within {START:g} s: {words}") from error
 
     def cannot(self, fault: Fault, servers: Servers) -> str | None:
+        if isinstance(fault, MemoryLimit):
+            return f"{fault} needs a container; run it with --fleet=docker"
         return cannot(fault, servers)
 
     def refuses(self, servers: Servers) -> str | None:

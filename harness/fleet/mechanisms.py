@@ -17,6 +17,7 @@ from faults import (
     Kill,
     Latency,
     MemoryHog,
+    MemoryLimit,
     Overload,
     PacketLoss,
     Partition,
@@ -65,6 +66,7 @@ _BY = {
     Restart: "SIGTERM or SIGKILL, and a start",
     CpuHog: "SIGSTOP and SIGCONT, ten times a second; of a container, its quota",
     FileDescriptors: "RLIMIT_NOFILE (prlimit)",
+    MemoryLimit: "the memory limit of the container's control group",
 }
 _UNDONE = {
     Refuse: "the proxy is enabled",
@@ -75,6 +77,7 @@ _UNDONE = {
     Restart: "over by itself",
     CpuHog: "SIGCONT for good",
     FileDescriptors: "the old limit is set",
+    MemoryLimit: "the old limit is set (or the machine's memory), and a start",
 }
 _SAYS = {
     Errors: "errors",

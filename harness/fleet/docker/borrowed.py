@@ -17,7 +17,7 @@ _NOBODY = 65532
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a fault may change of a container: its networks (each with the names it has there) and its quota.
+    """What a fault may change of a container: its networks (each with the names it has there) and limits.
 
     `hello`: it is a Hello server, whose settings are replaced while it is used.
     """
@@ -26,6 +26,7 @@ class State:
     networks: dict[str, list[str]]
     quota: int
     period: int
+    memory: int
     hello: bool
 
     @staticmethod
@@ -40,6 +41,7 @@ class State:
             },
             quota=host.get("CpuQuota") or 0,
             period=host.get("CpuPeriod") or 0,
+            memory=host.get("Memory") or 0,
             hello=hello,
         )  # fmt: skip
 
@@ -55,6 +57,8 @@ class State:
             if name not in container.attrs["NetworkSettings"]["Networks"]:
                 client.networks.get(name).connect(container, aliases=known_as)
         container.update(cpu_period=self.period or 100_000, cpu_quota=self.quota or -1)
+        if container.attrs["HostConfig"]["Memory"] != self.memory:
+            set_memory(container, self.memory or client.info()["MemTotal"])
         if self.hello:
             if container.status == "running":
                 container.kill()
@@ -75,6 +79,11 @@ def to_json(states: list[State]) -> str:
 
 def from_json(text: str) -> list[State]:
     return [State(**state) for state in json.loads(text)]
+
+
+def set_memory(container: Any, limit: int) -> None:
+    """Its memory limit from now on, in bytes; no engine takes one away again, so what has none gets the machine's."""
+    container.update(mem_limit=limit, memswap_limit=limit)
 
 
 def put_files(container: Any, files: dict[str, bytes]) -> None:

@@ -15,8 +15,8 @@ import requests
 from docker.errors import APIError
 from msgspec import json
 
-from faults import CpuHog, Fault, Partition, Pause
-from harness.fleet.docker.borrowed import JOURNAL, SETTINGS, aliases, get_file, put_files
+from faults import CpuHog, Fault, MemoryLimit, Partition, Pause
+from harness.fleet.docker.borrowed import JOURNAL, SETTINGS, aliases, get_file, put_files, set_memory
 from harness.fleet.docker.engine import told
 from harness.fleet.docker.home import Home
 from harness.fleet.errors import FleetError
@@ -33,6 +33,8 @@ PORT, CONTROL = 50051, 50052
 LOOK = 0.5
 #: Microseconds of a turn of the quota, and the least of them that is left: what the kernel takes.
 TURN, LEAST = 100_000, 1_000
+#: The least bytes that an engine lets a container have.
+LEAST_MEMORY = 6 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +67,12 @@ class DockerServer(ProxiedServer):
         self._looked = -math.inf
         self._ends: list[str] = []
         self._shares: dict[str, float] = {}
+        self._memory = 0  # its limit before it was limited further; 0 is none
 
     def begin(self) -> None:
         with told(f"{self.name} could not be prepared"):
             self._names = aliases(self.container, self._place.network)
+            self._memory = self.container.attrs["HostConfig"]["Memory"] or 0
             if self._ours:
                 if self._state()["Running"]:
                     self.container.kill()
@@ -104,7 +108,7 @@ class DockerServer(ProxiedServer):
         if time.monotonic() - self._looked > LOOK and not self._told_to_end:
             state = self._state()
             self._looked = time.monotonic()
-            if not state["Running"] and not self._told_to_end:
+            if not state["Running"] and not self._told_to_end and not self._suffers(MemoryLimit):
                 self._note_end(state, f" at about {self._looked - origin:.1f} s")
         return list(self._ends)
 
@@ -146,6 +150,8 @@ class DockerServer(ProxiedServer):
             case CpuHog():
                 self._shares[tag] = fault.share
                 return self._limit_processor()
+            case MemoryLimit():
+                return self._limit_memory(fault.left)
             case Partition():
                 return self._disconnect()
         return super()._apply(fault, tag)
@@ -155,6 +161,9 @@ class DockerServer(ProxiedServer):
             case CpuHog():
                 self._shares.pop(tag, None)
                 self._limit_processor()
+            case MemoryLimit():
+                if not self._suffers(MemoryLimit):
+                    self._free_memory()
             case Partition():
                 if not self._suffers(Partition):
                     self._connect()
@@ -182,7 +191,8 @@ class DockerServer(ProxiedServer):
         state = self._state()
         self._told_to_end = True
         if not state["Running"]:
-            self._note_end(state)
+            if not self._suffers(MemoryLimit):
+                self._note_end(state)
             return False
         with told(f"{self.name} could not be told to end"):
             if state["Paused"]:
@@ -235,6 +245,21 @@ class DockerServer(ProxiedServer):
         with told(f"the processor time of {self.name} could not be limited"):
             self.container.update(cpu_period=TURN, cpu_quota=left)
         return time.monotonic()
+
+    def _limit_memory(self, left: int) -> float:
+        """Of several such faults the last one counts."""
+        with told(f"the memory of {self.name} could not be limited"):
+            used = self._client.api.stats(self.container.id, stream=False, one_shot=True)["memory_stats"]["usage"]
+            set_memory(self.container, max(LEAST_MEMORY, used + left))
+        return time.monotonic()
+
+    def _free_memory(self) -> None:
+        with told(f"the memory of {self.name} could not be given back"):
+            set_memory(self.container, self._memory or self._client.info()["MemTotal"])
+        if not self._runs() and not self._told_to_end:  # the kernel's doing
+            self._misbehaviour.ends()
+            self._told_to_end = True
+            self._revive()
 
     def _find_again(self) -> None:
         """Leads the proxy to where it is now."""

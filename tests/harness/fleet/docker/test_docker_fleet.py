@@ -19,7 +19,7 @@ import grpc
 import psutil
 import pytest
 
-from faults import Blackhole, CpuHog, Drain, Errors, Kill, Latency, Partition, Pause, Restart
+from faults import Blackhole, CpuHog, Drain, Errors, Kill, Latency, MemoryHog, MemoryLimit, Partition, Pause, Restart
 from harness import Servers
 from harness.fleet.deployment import Deployment
 from harness.fleet.docker import home
@@ -95,6 +95,19 @@ def test_the_engine_sees_what_is_done(two):
             found.append(seen())
     assert [found[0][0], found[1][1], found[2][2], found[3][0]] == ["paused", 0, 25_000, "exited"]
     assert seen() == ("running", 1, -1)
+
+
+def test_a_server_that_needs_more_than_its_memory_limit_is_killed_and_comes_back(two):
+    """The kernel kills it when it takes what it may not have; that is the fault's doing, and healing starts it again."""
+    with two.fault(MemoryLimit(20_000_000), on="server-0"):
+        with suppress(FleetError):  # it dies of the order
+            two.apply(MemoryHog(200_000_000), "server-0")
+        until(lambda: not two.servers["server-0"]._runs(), "the kernel killed it")
+        two.heal(MemoryHog(200_000_000), "server-0")
+        assert two.ended_by_themselves(0.0) == ()
+    assert ask(two, timeout=5.0) == "OK"
+    with two.fault(MemoryHog(200_000_000), on="server-0"):  # it may have as much again
+        assert ask(two, timeout=5.0) == "OK"
 
 
 def test_faults_overlap_on_a_container(two):
