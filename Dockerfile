@@ -38,6 +38,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["pyt
 ENTRYPOINT ["python", "-m", "harness.node", "--host", "0.0.0.0", "--control-port", "50052", "--settings", "/var/lib/stormproof/settings.json", "--journal", "/var/lib/stormproof/journal.jsonl"]
 
 FROM needs AS everything
+ARG PIP_NO_INDEX=
 RUN /opt/stormproof/bin/python -c "import tomllib; print(*tomllib.load(open('wheels/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > needs.txt \
     && /opt/stormproof/bin/pip install -q -c wheels/constraints.txt -r needs.txt
 COPY pyproject.toml README.md LICENSE ./
