@@ -174,7 +174,8 @@ class DockerServer(ProxiedServer):
         return None if isinstance(fault, Partition) else super()._touched(fault, tag)
 
     def _is_deaf(self) -> bool:
-        return self._suffers(Pause) or self._suffers(Partition)
+        killed = self._suffers(MemoryLimit) and not self._runs()  # by the kernel
+        return killed or self._suffers(Pause) or self._suffers(Partition)
 
     def _runs(self) -> bool:
         return bool(self._state()["Running"])
