@@ -100,19 +100,9 @@ class LocalFleet(RealFleet):
             raise FleetError(reason)
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="run-"))
         prefix = f"{folder.name}-"  # unique on a Toxiproxy that others use too
-        deployment = Deployment(
-            (LocalServer(s, servers, self._keeper, self.control, folder, prefix, seed) for s in servers.all()),
-            self.control,
-            folder,
-        )
-        try:
-            deployment.start()
+        started = (LocalServer(s, servers, self._keeper, self.control, folder, prefix, seed) for s in servers.all())
+        with self._up(started, folder) as deployment:
             yield deployment
-        except ToxiproxyError as error:
-            raise FleetError(str(error)) from error
-        finally:
-            deployment.stop()
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _check_alive(self) -> None:
         if self._toxiproxy is not None and not self._toxiproxy.alive:

@@ -21,7 +21,6 @@ from harness.history import Server
 from harness.node.ready import wait_ready
 from harness.proxy.control import Control
 from harness.scenario import Servers
-from harness.values import to_json
 
 #: Seconds until a stopped process has stopped.
 STOP = 2.0
@@ -66,15 +65,10 @@ class LocalServer(ProxiedServer):
         self.process = self._keeper.spawn(
             "harness.node.server:serve",
             {
+                **self._settings(),
                 "port": self.port,
                 "control_port": 0,
                 "ready_fd": TELL_FD,
-                "name": self.name,
-                "service_time": to_json(servers.service_time),
-                "workers": servers.workers,
-                "queue": servers.queue,
-                "cold_start": servers.cold_start,
-                "seed": self._seed,
                 "journal": str(self.journal),
             },
             log=self._log,

@@ -10,6 +10,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from faults import Drain, Fault, Kill, Pause, Refuse, Restart, Toxic
 from faults.network import NetworkFault
@@ -20,6 +21,7 @@ from harness.fleet.victim import Victim
 from harness.history import Server
 from harness.proxy.control import Control
 from harness.scenario import Servers
+from harness.values import to_json
 
 #: Seconds that a server may need until it answers, and that a graceful stop may take.
 READY, GRACE = 15.0, 5.0
@@ -71,6 +73,17 @@ class ProxiedServer(Victim):
 
     def fetch_journal(self) -> None:
         """Sees to it that the file `journal` holds what the server has written so far, where it writes another."""
+
+    def _settings(self) -> dict[str, Any]:
+        """What a Hello server is told when it starts, beside its ports and files: JSON values (harness/node/server.py)."""
+        return {
+            "name": self.name,
+            "service_time": to_json(self._servers.service_time),
+            "workers": self._servers.workers,
+            "queue": self._servers.queue,
+            "cold_start": self._servers.cold_start,
+            "seed": self._seed,
+        }
 
     def _apply(self, fault: Fault, tag: str) -> float:
         match fault:

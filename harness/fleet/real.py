@@ -7,9 +7,11 @@ processes, docker/fleet.py has containers.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -18,9 +20,13 @@ from harness.client import Client
 from harness.fleet import local_client
 from harness.fleet.base import Watcher
 from harness.fleet.deployment import Deployment
+from harness.fleet.errors import FleetError
 from harness.fleet.keeper import Keeper
 from harness.fleet.local_run import LocalRun
+from harness.fleet.proxied import ProxiedServer
 from harness.history import History
+from harness.proxy.control import Control
+from harness.proxy.errors import ToxiproxyError
 from harness.scenario import Plan, Scenario, Servers
 from harness.workload import Batch
 from stormproof.core.ledger import Ledger
@@ -37,6 +43,7 @@ class RealFleet:
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self._keeper: Keeper
+        self.control: Control
         self.proxy = ""
 
     def __enter__(self) -> Self:
@@ -54,6 +61,19 @@ class RealFleet:
     def refuses(self, servers: Servers) -> str | None:
         """Why it cannot have these servers at all, or None if it can."""
         raise NotImplementedError  # both subclasses have their own
+
+    @contextlib.contextmanager
+    def _up(self, servers: Iterable[ProxiedServer], folder: Path) -> Iterator[Deployment]:
+        """These servers as a deployment that works in `folder`: started, and stopped at the end, whatever happens."""
+        deployment = Deployment(servers, self.control, folder)
+        try:
+            deployment.start()
+            yield deployment
+        except ToxiproxyError as error:
+            raise FleetError(str(error)) from error
+        finally:
+            deployment.stop()
+            shutil.rmtree(folder, ignore_errors=True)
 
     def deploy(self, servers: Servers, *, seed: int = 1) -> AbstractContextManager[Deployment]:
         """The servers of one run, up and answering; all stopped at the end, whatever happens."""

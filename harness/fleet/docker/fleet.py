@@ -112,22 +112,12 @@ class DockerFleet(RealFleet):
         places = self._places(servers)
         folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="run-"))
         prefix = f"{self._name}-{folder.name}-"  # unique on a Toxiproxy that others use too
-        deployment = Deployment(
-            (
-                DockerServer(s, servers, place, self._client, self._home, self.control, folder, prefix, seed)
-                for s, place in zip(servers.all(), places, strict=True)
-            ),
-            self.control,
-            folder,
+        found = (
+            DockerServer(server, servers, place, self._client, self._home, self.control, folder, prefix, seed)
+            for server, place in zip(servers.all(), places, strict=True)
         )
-        try:
-            deployment.start()
+        with self._up(found, folder) as deployment:
             yield deployment
-        except ToxiproxyError as error:
-            raise FleetError(str(error)) from error
-        finally:
-            deployment.stop()
-            shutil.rmtree(folder, ignore_errors=True)
 
     def health(self) -> tuple[str, ...]:
         if time.monotonic() - self._looked > LOOK:
