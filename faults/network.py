@@ -229,8 +229,8 @@ class PacketLoss(NetworkFault):
 class Partition(NetworkFault):
     """The server is cut off: bytes and new connections vanish both ways, and nobody is told.
 
-    Of a container it is true: it is disconnected from its network, and connected again. Elsewhere it is what
-    `Blackhole()` does. Healing closes the connections it touched, as there.
+    Of a container it is true: it is disconnected from its network, and connected again; connections that outlive that go
+    on. Elsewhere it is what `Blackhole()` does, and healing closes the connections it touched.
     """
 
     def toxics(self) -> tuple[Toxic, ...]:

@@ -224,7 +224,7 @@ class DockerServer(ProxiedServer):
         return time.monotonic()
 
     def _connect(self) -> None:
-        """Back in its network. Connections that were cut are closed: those to an address that it has no more hear nothing."""
+        """Back in its network. Only if it has another address there are its connections closed: those would hear nothing ever."""
         with told(f"{self.name} could not be connected to {self._place.network}"):
             self.container.reload()
             if self._place.network not in self.container.attrs["NetworkSettings"]["Networks"]:
@@ -232,7 +232,6 @@ class DockerServer(ProxiedServer):
                 network.connect(self.container, aliases=self._names, ipv4_address=self._fixed)
         if not self._runs():
             return
-        self._upstream = ""
         if self._suffers(Pause):
             self._find_again()
         else:
