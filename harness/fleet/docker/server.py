@@ -224,7 +224,7 @@ class DockerServer(ProxiedServer):
         return time.monotonic()
 
     def _connect(self) -> None:
-        """Back in its network. Only if it has another address there are its connections closed: those would hear nothing ever."""
+        """Back in its network. Connections are closed only if it has another address there: they would hear nothing ever."""
         with told(f"{self.name} could not be connected to {self._place.network}"):
             self.container.reload()
             if self._place.network not in self.container.attrs["NetworkSettings"]["Networks"]:
