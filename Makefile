@@ -53,7 +53,7 @@ fuzz: setup
 	$(BIN)/python benchmarks/fuzz_proxy.py
 
 differential: setup toxiproxy
-	STORMPROOF_SEQUENCES=2500 STORMPROOF_LINES=40 $(BIN)/python -m pytest -s \
+	STORMPROOF_RANDOM=1 STORMPROOF_SEQUENCES=2500 STORMPROOF_LINES=40 $(BIN)/python -m pytest -s \
 		tests/harness/proxy/test_proxy_differential.py tests/harness/proxy/test_proxy_lines.py tests/harness/proxy/test_proxy_timing.py
 
 # BASE is the image that both are built on (Dockerfile has a default); ARGS are further arguments of `docker build`.

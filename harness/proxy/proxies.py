@@ -103,11 +103,11 @@ class Proxy:
         moved = not await self.listens(listen)
         if moved and enabled:
             await self._move(listen)
-        elif moved:
-            self.listen = listen
         if moved or upstream != self.upstream:
             self.upstream = upstream
             self._close_all()
+            if not enabled:  # as it was written: it is looked up when the proxy starts
+                self.listen = listen
         if enabled:
             await self.start()
         elif self.enabled:
